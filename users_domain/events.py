@@ -1,0 +1,89 @@
+"""Facts: what happened to a user. Names and fields are a public contract (docs/events.md).
+
+A subclass's own fields are the event's `data`; those of `UserEvent` go into its envelope."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from users_domain.value_objects import UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEvent:
+    """`user_version` is the version that the user has since this fact: each fact makes one version.
+    `actor_id` is a user id, `system`, `cli`, or None for somebody unknown (who registers, say)."""
+
+    event_type: ClassVar[str]
+
+    event_id: UUID
+    user_id: UserId
+    user_version: int
+    occurred_at: datetime
+    actor_id: str | None
+
+    def data(self) -> dict[str, Any]:
+        """The event's own fields, the user's id first: str, list and datetime."""
+        envelope = {field.name for field in fields(UserEvent)}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in envelope}
+        return {"user_id": str(self.user_id), **own}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserCreated(UserEvent):
+    event_type = "user.created"
+    email: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRenamed(UserEvent):
+    event_type = "user.renamed"
+    name: str
+    renamed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEmailChanged(UserEvent):
+    event_type = "user.email_changed"
+    email: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserPasswordChanged(UserEvent):
+    event_type = "user.password_changed"
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRolesChanged(UserEvent):
+    event_type = "user.roles_changed"
+    roles: list[str]
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserBlocked(UserEvent):
+    event_type = "user.blocked"
+    reason: str
+    blocked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserUnblocked(UserEvent):
+    event_type = "user.unblocked"
+    unblocked_at: datetime
+
+
+USER_EVENTS: tuple[type[UserEvent], ...] = (
+    UserCreated,
+    UserRenamed,
+    UserEmailChanged,
+    UserPasswordChanged,
+    UserRolesChanged,
+    UserBlocked,
+    UserUnblocked,
+)
