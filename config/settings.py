@@ -1,0 +1,305 @@
+"""Settings: one module, driven by the environment (README lists every variable).
+
+`DJANGO_ENV` is `development` (the default: generated secrets, servers found through
+`<LOCAL_DIR>/servers.json`) or `production` (refuses to start without its secrets and addresses)."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+DJANGO_ENV: str = env.str("DJANGO_ENV", default="development")
+if DJANGO_ENV not in {"development", "production"}:
+    raise ImproperlyConfigured(f"DJANGO_ENV is 'development' or 'production', not {DJANGO_ENV!r}.")
+PRODUCTION = DJANGO_ENV == "production"
+LOCAL_DIR = Path(env.str("LOCAL_DIR", default=str(BASE_DIR / ".local")))
+
+
+def required(name: str) -> str:
+    """The variable's value; in production it has to be there."""
+    value: str = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} must be set when DJANGO_ENV=production.")
+    return value
+
+
+def generated_secret(name: str) -> str:
+    """A secret for development, made once and kept under LOCAL_DIR for its owner's eyes only."""
+    path = LOCAL_DIR / name
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "x", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+            file.write(secrets.token_urlsafe(50))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+def server_address(variable: str, entry: str) -> str:
+    """Where PostgreSQL or Redis is: from the environment, else (development) where `make run` put it."""
+    if value := env.str(variable, default=""):
+        return str(value)
+    if PRODUCTION:
+        return required(variable)
+    try:
+        return str(json.loads((LOCAL_DIR / "servers.json").read_text())[entry])
+    except (OSError, ValueError, KeyError):
+        # Commands that need no server (schema, checks) work without one; the others say what is missing.
+        return {"database_url": "postgres://127.0.0.1:1/users", "redis_url": "redis://127.0.0.1:1/0"}[entry]
+
+
+DEBUG = False
+SECRET_KEY = required("SECRET_KEY") if PRODUCTION else generated_secret("secret_key")
+ALLOWED_HOSTS: list[str] = env.list(
+    "ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", ".localhost", "127.0.0.1", "[::1]"]
+)
+if PRODUCTION and not ALLOWED_HOSTS:
+    required("ALLOWED_HOSTS")
+
+# --- Applications -----------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "django_prometheus",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "rest_framework",
+    "users",
+]
+if not PRODUCTION:
+    INSTALLED_APPS.append("django_migration_linter")
+
+# The API pays only for what it needs: sessions, CSRF and messages run for the admin pages alone.
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "users.api.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "users.api.middleware.PageSessionMiddleware",
+    "users.api.middleware.PageCsrfMiddleware",
+    "users.api.middleware.PageAuthenticationMiddleware",
+    "users.api.middleware.PageMessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(LOCAL_DIR / "static")))
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = False
+
+# --- PostgreSQL: the only truth ----------------------------------------------------------------
+
+DATABASE_URL = server_address("DATABASE_URL", "database_url")
+DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=0)
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
+DATABASES["default"] |= {
+    "ENGINE": "django.db.backends.postgresql",
+    # A connection a thread, kept and checked: back 20 ms after PostgreSQL is. Or a pool, by setting.
+    "CONN_MAX_AGE": 0 if DATABASE_POOL_SIZE else None,
+    "CONN_HEALTH_CHECKS": True,
+}
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    {
+        "connect_timeout": 2,
+        "application_name": "user-service",
+        "options": " ".join(
+            f"-c {setting}={milliseconds}"
+            for setting, milliseconds in {
+                "statement_timeout": env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=5000),
+                "lock_timeout": env.int("DATABASE_LOCK_TIMEOUT_MS", default=3000),
+                "idle_in_transaction_session_timeout": 10000,
+            }.items()
+        ),
+    }
+    | ({"pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}} if DATABASE_POOL_SIZE else {})
+)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis: cache and event transport -----------------------------------------------------------
+
+REDIS_URL = server_address("REDIS_URL", "redis_url")
+
+
+def redis_client(timeout_seconds: float) -> dict[str, Any]:
+    """A django-redis cache entry. redis-py's default of ten retries makes a dead Redis cost seconds a
+    call and sends commands twice that must not be."""
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": timeout_seconds,
+            "SOCKET_TIMEOUT": timeout_seconds,
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256},
+        },
+    }
+
+
+CACHES = {"default": redis_client(0.2), "events": redis_client(2)}
+CACHE_TTL_SECONDS: int = env.int("CACHE_TTL_SECONDS", default=3600)
+
+EVENT_STREAM = "users.events"
+EVENT_STREAM_MAXLEN: int = env.int("EVENT_STREAM_MAXLEN", default=1_000_000)
+IDEMPOTENCY_HOURS = 24
+
+# --- Accounts ------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "users.UserRecord"
+AUTHENTICATION_BACKENDS = ["users.api.staff_login.StaffBackend"]
+LOGIN_URL = "admin:login"
+PASSWORD_HASHERS = ["users.infrastructure.passwords.BcryptHasher"]
+BCRYPT_COST: int = env.int("BCRYPT_COST", default=12)
+HASHING_CONCURRENCY: int = env.int("HASHING_CONCURRENCY", default=os.cpu_count() or 1)
+HASHING_QUEUE: int = env.int("HASHING_QUEUE", default=64)
+HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=15)
+
+REGISTRATION: str = env.str("REGISTRATION", default="open")
+if REGISTRATION not in {"open", "closed"}:
+    raise ImproperlyConfigured(f"REGISTRATION is 'open' or 'closed', not {REGISTRATION!r}.")
+REQUIRE_IF_MATCH: bool = env.bool("REQUIRE_IF_MATCH", default=False)
+
+# --- Tokens ----------------------------------------------------------------------------------------
+
+JWT_ISSUER: str = env.str("JWT_ISSUER", default="user-service")
+JWT_AUDIENCE: str = env.str("JWT_AUDIENCE", default="services")
+JWT_SIGNING_KEY_FILE: str = (
+    required("JWT_SIGNING_KEY_FILE") if PRODUCTION else env.str("JWT_SIGNING_KEY_FILE", "")
+)
+ACCESS_TOKEN_SECONDS: int = env.int("ACCESS_TOKEN_SECONDS", default=300)
+
+# --- HTTP ------------------------------------------------------------------------------------------
+
+API_DOCS: bool = env.bool("API_DOCS", default=not PRODUCTION)
+BROWSABLE_API = not PRODUCTION
+MAX_BODY_BYTES = 64 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+DRAIN_FILE: str = env.str("DRAIN_FILE", default="")
+
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOW_CREDENTIALS = False
+CORS_EXPOSE_HEADERS = ["ETag", "Location", "Retry-After", "X-Request-ID"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "x-request-id",
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["users.api.authentication.TokenAuthentication"]
+    + (["users.api.authentication.AdminSessionAuthentication"] if BROWSABLE_API else []),
+    "DEFAULT_PERMISSION_CLASSES": ["users.api.permissions.MayCall"],
+    "DEFAULT_PARSER_CLASSES": ["users.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["users.api.renderers.ReadyJSONRenderer"]
+    + (["users.api.renderers.ReadableBrowsableAPIRenderer"] if BROWSABLE_API else []),
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "users.api.renderers.JSONUnlessBrowser",
+    "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_SCHEMA_CLASS": "users.api.schema.ProblemSchema",
+    "EXCEPTION_HANDLER": "users.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {}  # filled by users.api.schema, beside the operations it describes
+
+# --- Security of the pages --------------------------------------------------------------------------
+
+SECURE_HTTPS: bool = env.bool("SECURE_HTTPS", default=PRODUCTION)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_HTTPS
+SESSION_COOKIE_AGE = 8 * 3600
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+)
+SECURE_SSL_REDIRECT = False
+X_FRAME_OPTIONS = "DENY"
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# TLS ends at the gateway, which also redirects; health probes inside the cluster speak plain HTTP.
+SILENCED_SYSTEM_CHECKS = ["security.W008", "security.W003"]
+
+# --- Logs: one JSON object a line on stdout ---------------------------------------------------------
+
+LOG_LEVEL: str = env.str("LOG_LEVEL", default="INFO")
+
+
+def drop_color_message(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+    event.pop("color_message", None)
+    return event
+
+
+SHARED_PROCESSORS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+structlog.configure(
+    processors=[*SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            "foreign_pre_chain": SHARED_PROCESSORS,
+        }
+    },
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+    },
+    "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"level": LOG_LEVEL},
+        # The request line says it already, in our own words.
+        "django.request": {"level": "ERROR"},
+        "django.security": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,3 @@
+"""These tests need Django and real servers; unit tests load neither."""
+
+from tests.fixtures import *  # noqa: F403

@@ -1,0 +1,19 @@
+"""Imported before Django's settings are read: the environment that all tests run in."""
+
+import os
+from pathlib import Path
+
+import django
+
+TEST_DIR = Path(__file__).resolve().parent.parent / ".local" / "test"
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+os.environ["LOCAL_DIR"] = str(TEST_DIR)
+os.environ["DJANGO_ENV"] = "development"
+os.environ["BCRYPT_COST"] = "4"
+os.environ["STATIC_ROOT"] = str(TEST_DIR / "static")
+Path(os.environ["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
+for variable in ("PROMETHEUS_MULTIPROC_DIR", "DRAIN_FILE"):
+    os.environ.pop(variable, None)
+
+django.setup()

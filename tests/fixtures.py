@@ -1,0 +1,170 @@
+"""Real servers for the tests that need them, started at first use: one PostgreSQL for all processes of the
+run, with a database for each, and a Redis for each process."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import environ
+import pytest
+
+from tests.environment import TEST_DIR  # isort: skip - before anything of Django's
+from django.conf import settings
+from django.core.cache import caches
+from django.db import connection
+from django.http import HttpResponse
+from django.test import Client
+from django.test.utils import setup_databases, teardown_databases
+from django_redis import get_redis_connection
+from redis import Redis as RedisClient
+
+from config.embedded import Postgres, Redis
+from users import wiring
+from users.application.commands import RegisterStaff, RegisterUser
+from users.wiring import Service
+from users_domain.value_objects import COMMAND_LINE
+
+PASSWORD = "correct horse battery"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+TABLES = "users, outbox, relay_position, idempotency, django_session, django_admin_log"
+
+
+def shared_postgres() -> Postgres:
+    return Postgres(TEST_DIR / "postgres", durable=False)
+
+
+def own_redis() -> Redis:
+    return Redis(TEST_DIR / f"redis-{WORKER}", save=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The last one out, the controller of the run, stops what the run started."""
+    own_redis().stop()
+    if not hasattr(session.config, "workerinput"):
+        shared_postgres().stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """This process's own database, migrated, on the run's PostgreSQL or the one of DATABASE_URL."""
+    if not os.environ.get("DATABASE_URL"):
+        server = shared_postgres()
+        server.start()
+        found = environ.Env.db_url_config(server.url)
+        connection.settings_dict.update({key: found[key] for key in ("HOST", "PORT", "USER", "PASSWORD")})
+    connection.settings_dict["TEST"]["NAME"] = f"test_users_{WORKER}"
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+        yield
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis | None]:
+    """This process's Redis, already in the settings; None where REDIS_URL names one."""
+    if os.environ.get("REDIS_URL"):
+        yield None
+        return
+    server = own_redis()
+    server.start()
+    for alias in settings.CACHES:
+        caches.settings[alias]["LOCATION"] = server.url
+        caches[alias] = caches.create_connection(alias)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: Redis | None) -> RedisClient:
+    return get_redis_connection("default")
+
+
+@pytest.fixture
+def database(
+    django_db_setup: None, django_db_blocker: Any, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Real commits on a real database, swept out afterwards together with Redis."""
+    with django_db_blocker.unblock():
+        monkeypatch.setattr(wiring, "_service", None)
+        redis.flushall()
+        yield
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+
+
+@pytest.fixture
+def service(database: None) -> Service:
+    return wiring.service()
+
+
+class Api:
+    """Django's test client, speaking JSON for one caller."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self.client = Client(SERVER_NAME="localhost", raise_request_exception=False)
+        self.token = token
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        raw: bytes | None = None,
+        content_type: str = "application/json",
+        **headers: str,
+    ) -> HttpResponse:
+        """`headers` by keyword: `if_match='"1"'`."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.token and "authorization" not in sent:
+            sent["authorization"] = f"Bearer {self.token}"
+        data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        return self.client.generic(method, path, data, content_type=content_type, headers=sent)
+
+
+@pytest.fixture
+def anyone(database: None) -> Api:
+    return Api()
+
+
+class People:
+    """Users with a name, a role, or both, and their tokens."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def user(self, name: str = "Ann", password: str = PASSWORD) -> str:
+        """A plain user's id; the address is `<name>@example.com` in lower case."""
+        command = RegisterUser(email=f"{name}@example.com", name=name, password=password)
+        return self._service.commands.register(command).id
+
+    def staff(self, role: str, name: str | None = None) -> str:
+        name = name or role.title()
+        command = RegisterStaff(
+            email=f"{name}@example.com", name=name, password=PASSWORD, roles=(role,), by=COMMAND_LINE
+        )
+        return self._service.commands.register_staff(command).id
+
+    def log_in(self, name: str, password: str = PASSWORD) -> Api:
+        """Whoever has this name, ready to call."""
+        answer = Api()("POST", "/auth/token", {"email": f"{name}@example.com", "password": password})
+        assert answer.status_code == 200, answer.content
+        return Api(answer.json()["access"])
+
+
+@pytest.fixture
+def people(service: Service) -> People:
+    return People(service)
+
+
+@pytest.fixture
+def admin(people: People) -> Api:
+    people.staff("admin")
+    return people.log_in("Admin")
+
+
+@pytest.fixture
+def operator(people: People) -> Api:
+    people.staff("operator")
+    return people.log_in("Operator")

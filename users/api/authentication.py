@@ -1,0 +1,87 @@
+"""Who calls: a bearer token, checked against its signature, its claims and the account's token version."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework_simplejwt.authentication import JWTAuthentication
+
+from users import wiring
+from users.application.representation import UserView
+from users_domain.errors import InvalidUserId, UserNotFound
+from users_domain.value_objects import Actor, Role, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated user, as the views see him. `seen` are users that the check brought along from the
+    cache: the caller and whom his request is about, so that a cached read takes one round trip."""
+
+    id: str
+    roles: frozenset[Role]
+    seen: dict[str, UserView]
+    is_authenticated = True
+    is_active = True
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.id, self.roles)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class TokenAuthentication(JWTAuthentication):
+    def __init__(self) -> None:
+        """Unlike simplejwt's, without a user model: the token and the cache say all there is to know."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, dict[str, Any]] | None:  # type: ignore[override]
+        """Raises simplejwt's TokenError, AuthenticationFailed; None without a bearer token."""
+        raw = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        if raw is None:
+            return None
+        service = wiring.service()
+        claims = service.tokens.read(raw)
+        caller_id = str(claims["sub"])
+        seen = service.cache.peek([caller_id, *_target(request, caller_id)])
+        try:
+            token_version = service.queries.token_version(caller_id, seen=seen.get(caller_id))
+        except UserNotFound:
+            raise AuthenticationFailed from None
+        if claims["tv"] != token_version:
+            raise AuthenticationFailed
+        request._request.caller_id = caller_id  # type: ignore[attr-defined]
+        return Caller(caller_id, frozenset(Role(role) for role in claims["roles"]), seen), claims
+
+
+def _bearer(header: str) -> bytes | None:
+    scheme, _, token = header.strip().partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    if not token.strip() or " " in token.strip() or not token.isascii():
+        raise AuthenticationFailed
+    return token.strip().encode()
+
+
+def _target(request: Request, caller_id: str) -> list[str]:
+    """The other user that the address names, if it does."""
+    named = request.parser_context["kwargs"].get("user_id", "me")
+    try:
+        target = caller_id if named == "me" else str(UserId.parse(named))
+    except InvalidUserId:
+        return []
+    return [] if target == caller_id else [target]
+
+
+class AdminSessionAuthentication(SessionAuthentication):
+    """In development, so that whoever has logged in to the admin pages can use the browsable API."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, None] | None:
+        user = getattr(request._request, "user", None)
+        if user is None or not user.is_authenticated:
+            return None
+        self.enforce_csrf(request)
+        request._request.caller_id = str(user.id)  # type: ignore[attr-defined]
+        return Caller(str(user.id), frozenset(Role(role) for role in user.roles), {}), None

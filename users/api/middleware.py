@@ -1,0 +1,100 @@
+"""What every request gets: an id, a size limit, a line in the log. And, for the pages alone, sessions."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponseBase
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.deprecation import MiddlewareMixin
+from uuid_utils.compat import uuid7
+
+from users.api.errors import problem_response
+
+log = structlog.get_logger("users.request")
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+class RequestMiddleware:
+    """Keeps a well-formed inbound X-Request-ID, answers it on every response, and logs one line a request
+    by its route, never by its raw path or query, which may hold an address."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
+        inbound = request.headers.get("X-Request-ID", "")
+        request_id = inbound if _REQUEST_ID.fullmatch(inbound) else str(uuid7())
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        response = self._refusal(request) or self._get_response(request)
+        response["X-Request-ID"] = request_id
+        self._log(request, response, time.perf_counter() - started)
+        return response
+
+    def _refusal(self, request: HttpRequest) -> HttpResponseBase | None:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isdecimal():
+            return problem_response("invalid_request", details="Content-Length is a number.")
+        if int(length) > settings.MAX_BODY_BYTES:
+            return problem_response("payload_too_large")
+        try:
+            # Before anything is done. Probes and scrapers name hosts by address and may.
+            _ = request.path_info.startswith(("/health/", "/metrics")) or request.get_host()
+        except DisallowedHost:
+            return problem_response(
+                "invalid_request", details="This host is not served here (ALLOWED_HOSTS)."
+            )
+        return None
+
+    def _log(self, request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+        match = request.resolver_match
+        log.info(
+            "request",
+            method=request.method,
+            route=f"/{match.route}" if match else None,
+            operation=getattr(request, "operation", None),
+            status=response.status_code,
+            duration_ms=round(seconds * 1000, 2),
+            user_id=getattr(request, "caller_id", None),
+        )
+
+
+def _is_page(request: HttpRequest) -> bool:
+    """Whether people with a browser session come here: the admin, and in development the browsable API."""
+    return settings.BROWSABLE_API or request.path_info.startswith("/admin")
+
+
+class PagesOnly(MiddlewareMixin):
+    """Mixed into a middleware: the API does not pay for it."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not _is_page(request):
+            return cast(HttpResponseBase, self.get_response(request))
+        return cast(HttpResponseBase, super().__call__(request))
+
+
+class PageSessionMiddleware(PagesOnly, SessionMiddleware):
+    pass
+
+
+class PageCsrfMiddleware(PagesOnly, CsrfViewMiddleware):
+    pass
+
+
+class PageAuthenticationMiddleware(PagesOnly, AuthenticationMiddleware):
+    pass
+
+
+class PageMessageMiddleware(PagesOnly, MessageMiddleware):
+    pass

@@ -1,0 +1,66 @@
+"""Who may call what, as data. What depends on the user that is acted upon, the aggregate decides."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+from django.conf import settings
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from users.api.authentication import Caller
+from users_domain.errors import UserNotFound
+
+
+class Relation(StrEnum):
+    """What the caller is to the user that the address names: anybody, the user himself, or by his role."""
+
+    ANYONE = "anyone"
+    SELF = "self"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    SERVICE = "service"
+
+
+R = Relation
+
+MATRIX: Mapping[str, frozenset[Relation]] = {
+    "register": frozenset({R.ANYONE}),
+    "register_closed": frozenset({R.OPERATOR, R.ADMIN, R.SERVICE}),
+    "list": frozenset({R.OPERATOR, R.ADMIN, R.SERVICE}),
+    "retrieve": frozenset({R.SELF, R.OPERATOR, R.ADMIN, R.SERVICE}),
+    "rename": frozenset({R.SELF, R.OPERATOR, R.ADMIN}),
+    "change_email": frozenset({R.SELF, R.ADMIN}),
+    "change_password": frozenset({R.SELF}),
+    "change_roles": frozenset({R.ADMIN}),
+    "block": frozenset({R.OPERATOR, R.ADMIN}),
+    "unblock": frozenset({R.OPERATOR, R.ADMIN}),
+    "history": frozenset({R.SELF, R.OPERATOR, R.ADMIN, R.SERVICE}),
+    "feed": frozenset({R.ADMIN, R.SERVICE}),
+    "log_in": frozenset({R.ANYONE}),
+}
+"""By operation: the name of the view's action."""
+
+
+class MayCall(BasePermission):
+    """To whom somebody else's account is closed, it does not exist, whether it does or not. What the caller
+    may not do with his own account, or with all of them, is forbidden."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        operation = view.action
+        if operation == "register" and settings.REGISTRATION == "closed":
+            operation = "register_closed"
+        allowed = MATRIX.get(operation)
+        if allowed is None or Relation.ANYONE in allowed:
+            return True
+        caller = cast(Caller | None, request.user)
+        if caller is None:
+            raise NotAuthenticated
+        target = view.kwargs.get("user_id")
+        is_self = target in {"me", caller.id}
+        if allowed & ({Relation(role) for role in caller.roles} | ({R.SELF} if is_self else set())):
+            return True
+        if target is None or is_self:
+            raise PermissionDenied
+        raise UserNotFound

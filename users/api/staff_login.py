@@ -1,0 +1,27 @@
+"""How operators log in to the admin pages: with the same account, password and rules as everywhere."""
+
+from django.http import HttpRequest
+
+from users import wiring
+from users.application.errors import InvalidCredentials
+from users.application.sessions import LogIn
+from users.models import UserRecord
+from users_domain.errors import UserBlocked
+
+
+class StaffBackend:
+    """An authentication backend in Django's sense."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None
+    ) -> UserRecord | None:
+        if username is None or password is None:
+            return None
+        try:
+            user = wiring.service().sessions.authenticate(LogIn(email=username, password=password))
+        except (InvalidCredentials, UserBlocked):
+            return None
+        return UserRecord.objects.get(id=user.id.value) if user.is_staff else None
+
+    def get_user(self, user_id: str) -> UserRecord | None:
+        return UserRecord.objects.filter(id=user_id, status="active").first()

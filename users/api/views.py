@@ -1,0 +1,196 @@
+"""The endpoints: check the form, dispatch one command or query, answer."""
+
+import hashlib
+import hmac
+from typing import Any, TypeVar, cast
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.urls import reverse
+from rest_framework import status
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.viewsets import GenericViewSet
+
+from users import wiring
+from users.api import serializers as forms
+from users.api.authentication import Caller
+from users.api.conditions import etag, expected_versions, is_known
+from users.application.commands import (
+    BlockUser,
+    ChangeEmail,
+    ChangePassword,
+    ChangeRoles,
+    RegisterUser,
+    RenameUser,
+    UnblockUser,
+)
+from users.application.ports import UserCriteria
+from users.application.representation import UserView
+from users.application.sessions import LogIn
+from users_domain.errors import InvalidUserId, UserNotFound
+from users_domain.value_objects import UserId
+
+Form = TypeVar("Form", bound=Serializer[Any])
+
+
+class Endpoint(GenericViewSet):  # type: ignore[type-arg]
+    """What all viewsets share: reading forms, and who is meant."""
+
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        request._request.operation = self.action  # type: ignore[attr-defined]
+        super().initial(request, *args, **kwargs)
+
+    def body(self, form: type[Form]) -> dict[str, Any]:
+        filled = form(data=self.request.data)
+        filled.is_valid(raise_exception=True)
+        return dict(filled.validated_data)
+
+    def query(self, form: type[forms.StrictQuery]) -> dict[str, Any]:
+        filled = form(data=self.request.query_params)
+        filled.is_valid(raise_exception=True)
+        return dict(filled.validated_data)
+
+    @property
+    def caller(self) -> Caller:
+        return cast(Caller, self.request.user)
+
+    def target(self) -> str:
+        """The id that the address names. Raises UserNotFound when it is no id, for then it names nobody."""
+        named = self.kwargs["user_id"]
+        try:
+            return self.caller.id if named == "me" else str(UserId.parse(named))
+        except InvalidUserId:
+            raise UserNotFound from None
+
+    def command_fields(self) -> dict[str, Any]:
+        """What every command on one user takes: whom, by whom, and which versions."""
+        return {
+            "user_id": self.target(),
+            "by": self.caller.actor,
+            "expected": expected_versions(self.request),
+        }
+
+    def next_page(self, **changed: str | int) -> str:
+        """Relative to this host, so that it holds behind any gateway."""
+        parameters = {**self.request.query_params.dict(), **changed}
+        return f"{self.request.path}?{urlencode(parameters)}"
+
+
+class UserViewSet(Endpoint):
+    lookup_field = "user_id"
+
+    def register(self, request: Request) -> Response:
+        fields = self.body(forms.RegisterBody)
+        actor = self.caller.actor if request.user else None
+        key = _idempotency_key(request)
+        view = wiring.service().commands.register(
+            RegisterUser(
+                **fields,
+                by=actor,
+                scope=actor.id if actor else "anonymous",
+                idempotency_key=key,
+                fingerprint=_fingerprint(fields) if key else "",
+            )
+        )
+        response = user_response(view, status.HTTP_201_CREATED)
+        response["Location"] = reverse("user", kwargs={"user_id": view.id})
+        return response
+
+    def list(self, request: Request) -> Response:
+        query = self.query(forms.ListQuery)
+        limit, cursor = query.pop("limit"), query.pop("cursor", None)
+        criteria = UserCriteria(text=query.pop("q", None), **query)
+        page = wiring.service().queries.list(criteria, limit=limit, cursor=cursor)
+        return page_response(page.results, page.cursor and self.next_page(cursor=page.cursor))
+
+    def retrieve(self, request: Request, user_id: str) -> Response:
+        min_version = self.query(forms.UserQuery)["min_version"]
+        target = self.target()
+        view = wiring.service().queries.get(
+            target, min_version=min_version, seen=self.caller.seen.get(target)
+        )
+        if is_known(request, view.version):
+            return Response(status=status.HTTP_304_NOT_MODIFIED, headers=_user_headers(view))
+        return user_response(view)
+
+    def rename(self, request: Request, user_id: str) -> Response:
+        command = RenameUser(**self.body(forms.RenameBody), **self.command_fields())
+        return user_response(wiring.service().commands.rename(command))
+
+    def change_email(self, request: Request, user_id: str) -> Response:
+        command = ChangeEmail(**self.body(forms.ChangeEmailBody), **self.command_fields())
+        return user_response(wiring.service().commands.change_email(command))
+
+    def change_password(self, request: Request, user_id: str) -> Response:
+        command = ChangePassword(**self.body(forms.ChangePasswordBody), **self.command_fields())
+        view = wiring.service().commands.change_password(command)
+        return Response(status=status.HTTP_204_NO_CONTENT, headers=_user_headers(view))
+
+    def change_roles(self, request: Request, user_id: str) -> Response:
+        roles = tuple(self.body(forms.ChangeRolesBody)["roles"])
+        command = ChangeRoles(roles=roles, **self.command_fields())
+        return user_response(wiring.service().commands.change_roles(command))
+
+    def block(self, request: Request, user_id: str) -> Response:
+        command = BlockUser(**self.body(forms.BlockBody), **self.command_fields())
+        return user_response(wiring.service().commands.block(command))
+
+    def unblock(self, request: Request, user_id: str) -> Response:
+        self.body(forms.NoBody)
+        command = UnblockUser(**self.command_fields())
+        return user_response(wiring.service().commands.unblock(command))
+
+    def history(self, request: Request, user_id: str) -> Response:
+        query = self.query(forms.PageQuery)
+        page = wiring.service().queries.history(
+            self.target(), limit=query["limit"], cursor=query.get("cursor")
+        )
+        return page_response(page.results, page.cursor and self.next_page(cursor=page.cursor))
+
+
+class EventViewSet(Endpoint):
+    def feed(self, request: Request) -> Response:
+        query = self.query(forms.FeedQuery)
+        found = wiring.service().queries.feed(after=query["after"], limit=query["limit"])
+        return page_response(found["results"], found["next"] and self.next_page(after=found["next"]))
+
+
+class TokenViewSet(Endpoint):
+    """Whoever logs in is nobody yet: a token that he still carries, expired or not, is not looked at."""
+
+    authentication_classes = ()
+
+    def log_in(self, request: Request) -> Response:
+        access = wiring.service().sessions.log_in(LogIn(**self.body(forms.LogInBody)))
+        return Response({"access": access}, headers={"Cache-Control": "no-store"})
+
+
+def user_response(view: UserView, code: int = status.HTTP_200_OK) -> Response:
+    return Response(view.json, status=code, headers=_user_headers(view))
+
+
+def page_response(results: list[Any], next_page: str | None) -> Response:
+    return Response({"results": results, "next": next_page}, headers={"Cache-Control": "private, no-cache"})
+
+
+def _user_headers(view: UserView) -> dict[str, str]:
+    """May be kept by the caller himself, who asks every time whether it still holds."""
+    return {"ETag": etag(view.version), "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise ParseError("An Idempotency-Key has 1 to 255 printable ASCII characters.")
+    return key
+
+
+def _fingerprint(fields: dict[str, Any]) -> str:
+    """Tells requests apart without keeping what is in them: keyed, for there is a password among it."""
+    content = "\x00".join(f"{name}={fields[name]}" for name in sorted(fields))
+    return hmac.new(settings.SECRET_KEY.encode(), content.encode(), hashlib.sha256).hexdigest()

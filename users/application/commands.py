@@ -1,0 +1,360 @@
+"""The write side: what may be done to users.
+
+A command is frozen data; `UserCommands` has one method for each, and each reads as a sentence: build
+values, open the unit of work, get, one thing happens, save. All of them may raise any DomainError that
+the aggregate or the repository documents, and answer the user's representation as saved.
+
+`expected` are the versions the caller is willing to change (If-Match); empty means any. A command that
+loses a race is run again, at most three times, unless the caller named a version."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import uniform
+
+from users.application.errors import IdempotencyKeyReused
+from users.application.ports import (
+    Answered,
+    Clock,
+    IdempotencyKeys,
+    KeyTaken,
+    Measure,
+    PasswordHasher,
+    PasswordPolicy,
+    UnitOfWork,
+)
+from users.application.representation import UserView, view_of
+from users_domain.errors import (
+    ConcurrentUpdate,
+    InvalidBlock,
+    InvalidPassword,
+    VersionMismatch,
+    WrongPassword,
+)
+from users_domain.repository import UserRepository
+from users_domain.user import User
+from users_domain.value_objects import Actor, BlockReason, Email, Role, UserId, UserName
+
+RERUNS = 3
+ANY_VERSION: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterUser:
+    """`scope` says whose key `idempotency_key` is; `fingerprint` stands for the request's content."""
+
+    email: str
+    name: str
+    password: str = field(repr=False)
+    by: Actor | None = None
+    scope: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterStaff:
+    """A user with roles from the start: made by operators on the command line."""
+
+    email: str
+    name: str
+    password: str = field(repr=False)
+    roles: tuple[str, ...]
+    by: Actor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameUser:
+    user_id: str
+    name: str
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeEmail:
+    """Whoever changes his own address proves himself with his current password."""
+
+    user_id: str
+    email: str
+    password: str | None = field(repr=False, default=None)
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePassword:
+    user_id: str
+    current_password: str = field(repr=False)
+    new_password: str = field(repr=False)
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRoles:
+    user_id: str
+    roles: tuple[str, ...]
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockUser:
+    """`until` is an aware datetime; None blocks until somebody unblocks."""
+
+    user_id: str
+    reason: str
+    until: datetime | None = None
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnblockUser:
+    user_id: str
+    by: Actor
+    expected: frozenset[int] = ANY_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndBlock:
+    """Lifts a block whose time has run out, in the system's name."""
+
+    user_id: str
+
+
+class UserCommands:
+    def __init__(
+        self,
+        *,
+        users: UserRepository,
+        unit_of_work: UnitOfWork,
+        hasher: PasswordHasher,
+        policy: PasswordPolicy,
+        idempotency: IdempotencyKeys,
+        clock: Clock,
+        measure: Measure,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`users` reads outside any transaction; whatever changes goes through `unit_of_work`."""
+        self._users = users
+        self._unit_of_work = unit_of_work
+        self._hasher = hasher
+        self._policy = policy
+        self._idempotency = idempotency
+        self._clock = clock
+        self._measure = measure
+        self._pause = pause
+
+    def register(self, command: RegisterUser) -> UserView:
+        """Raises UserAlreadyExists, InvalidValue, IdempotencyKeyReused."""
+        if answered := self._answered(command):
+            return answered
+        try:
+            with self._measure("register"):
+                return self._register(command)
+        except KeyTaken:
+            if answered := self._answered(command):
+                return answered
+            raise ConcurrentUpdate from None
+
+    def _register(self, command: RegisterUser) -> UserView:
+        email, name = Email(command.email), UserName(command.name)
+        self._policy.check(command.password, email=str(email), name=str(name), staff=False)
+        password_hash = self._hasher.hash(command.password)
+        user = User.register(
+            id=UserId.new(),
+            email=email,
+            name=name,
+            password_hash=password_hash,
+            by=command.by,
+            now=self._clock(),
+        )
+        with self._unit_of_work() as users:
+            self._claim_key(command, view_of(user))
+            users.add(user)
+        return view_of(user)
+
+    def register_staff(self, command: RegisterStaff) -> UserView:
+        """Raises UserAlreadyExists, InvalidValue."""
+        with self._measure("register_staff"):
+            email, name, roles = Email(command.email), UserName(command.name), _roles(command.roles)
+            self._policy.check(command.password, email=str(email), name=str(name), staff=True)
+            password_hash = self._hasher.hash(command.password)
+            now = self._clock()
+            with self._unit_of_work() as users:
+                user = User.register(
+                    id=UserId.new(),
+                    email=email,
+                    name=name,
+                    password_hash=password_hash,
+                    by=command.by,
+                    now=now,
+                )
+                user.change_roles(roles, last_admin=False, by=command.by, now=now)
+                users.add(user)
+            return view_of(user)
+
+    def rename(self, command: RenameUser) -> UserView:
+        name = UserName(command.name)
+        return self._change("rename", command, lambda user, now, _: user.rename(name, by=command.by, now=now))
+
+    def change_email(self, command: ChangeEmail) -> UserView:
+        """Raises WrongPassword, UserAlreadyExists."""
+        email = Email(command.email)
+        own = command.by.id == str(UserId.parse(command.user_id))
+
+        def attempt() -> UserView:
+            proof = self._proven(command.user_id, command.password, command.expected) if own else None
+            with self._unit_of_work() as users:
+                user = self._get(users, command.user_id, command.expected)
+                _refuse_overtaken(proof, user)
+                user.change_email(email, by=command.by, now=self._clock())
+                users.save(user)
+            return view_of(user)
+
+        with self._measure("change_email"):
+            return self._again(attempt, command.expected)
+
+    def change_password(self, command: ChangePassword) -> UserView:
+        """Raises WrongPassword, InvalidPassword."""
+
+        def attempt() -> UserView:
+            proof = self._proven(command.user_id, command.current_password, command.expected)
+            self._policy.check(
+                command.new_password, email=str(proof.email), name=str(proof.name), staff=proof.is_staff
+            )
+            new_hash = self._hasher.hash(command.new_password)
+            with self._unit_of_work() as users:
+                user = self._get(users, command.user_id, command.expected)
+                _refuse_overtaken(proof, user)
+                user.change_password(new_hash, by=command.by, now=self._clock())
+                users.save(user)
+            return view_of(user)
+
+        with self._measure("change_password"):
+            return self._again(attempt, command.expected)
+
+    def change_roles(self, command: ChangeRoles) -> UserView:
+        """Raises LastAdmin."""
+        roles = _roles(command.roles)
+        return self._change(
+            "change_roles",
+            command,
+            lambda user, now, users: user.change_roles(
+                roles, last_admin=users.is_last_admin(user), by=command.by, now=now
+            ),
+        )
+
+    def block(self, command: BlockUser) -> UserView:
+        """Raises SelfBlock, LastAdmin, UserAlreadyBlocked."""
+        reason, until = BlockReason(command.reason), _instant(command.until)
+        return self._change(
+            "block",
+            command,
+            lambda user, now, users: user.block(
+                reason, until, last_admin=users.is_last_admin(user), by=command.by, now=now
+            ),
+        )
+
+    def unblock(self, command: UnblockUser) -> UserView:
+        """Raises UserNotBlocked."""
+        return self._change("unblock", command, lambda user, now, _: user.unblock(by=command.by, now=now))
+
+    def end_block(self, command: EndBlock) -> UserView:
+        """Raises UserNotBlocked when somebody was faster, or has blocked the user anew."""
+
+        def attempt() -> UserView:
+            with self._unit_of_work() as users:
+                user = users.get(UserId.parse(command.user_id))
+                user.end_block(now=self._clock())
+                users.save(user)
+            return view_of(user)
+
+        with self._measure("end_block"):
+            return self._again(attempt, ANY_VERSION)
+
+    # --- What all of them share ------------------------------------------------------------------
+
+    def _change(
+        self,
+        operation: str,
+        command: "RenameUser | ChangeRoles | BlockUser | UnblockUser",
+        change: Callable[[User, datetime, UserRepository], None],
+    ) -> UserView:
+        def attempt() -> UserView:
+            with self._unit_of_work() as users:
+                user = self._get(users, command.user_id, command.expected)
+                change(user, self._clock(), users)
+                users.save(user)
+            return view_of(user)
+
+        with self._measure(operation):
+            return self._again(attempt, command.expected)
+
+    def _again(self, attempt: Callable[[], UserView], expected: frozenset[int]) -> UserView:
+        for run in range(RERUNS + 1):
+            try:
+                return attempt()
+            except ConcurrentUpdate:
+                if expected:
+                    raise VersionMismatch from None
+                if run == RERUNS:
+                    raise
+                self._pause(uniform(0, 0.01) * 2**run)  # noqa: S311 - spreads the rivals, guards nothing
+        raise AssertionError("unreachable")
+
+    def _get(self, users: UserRepository, user_id: str, expected: frozenset[int]) -> User:
+        user = users.get(UserId.parse(user_id))
+        if expected and user.version not in expected:
+            raise VersionMismatch
+        return user
+
+    def _proven(self, user_id: str, password: str | None, expected: frozenset[int]) -> User:
+        """The user as he was when `password` was found to be his, outside any transaction."""
+        if password is None:
+            raise InvalidPassword("Changing your own account takes your current password.", reason="required")
+        user = self._get(self._users, user_id, expected)
+        if not self._hasher.verify(password, user.password_hash):
+            raise WrongPassword
+        return user
+
+    # --- Idempotency ------------------------------------------------------------------------------
+
+    def _answered(self, command: RegisterUser) -> UserView | None:
+        if command.idempotency_key is None:
+            return None
+        answered = self._idempotency.find(command.scope, command.idempotency_key)
+        if answered is None:
+            return None
+        if answered.fingerprint != command.fingerprint:
+            raise IdempotencyKeyReused
+        return answered.view
+
+    def _claim_key(self, command: RegisterUser, view: UserView) -> None:
+        if command.idempotency_key is not None:
+            answered = Answered(command.fingerprint, view)
+            self._idempotency.claim(command.scope, command.idempotency_key, answered)
+
+
+def _refuse_overtaken(proof: User | None, user: User) -> None:
+    """A password that was right before somebody changed it proves nothing: start over."""
+    if proof is not None and proof.password_hash != user.password_hash:
+        raise ConcurrentUpdate
+
+
+def _roles(names: Iterable[str]) -> frozenset[Role]:
+    return frozenset(Role.parse(name) for name in names)
+
+
+def _instant(moment: datetime | None) -> datetime | None:
+    """In UTC, as everything is kept. Raises InvalidBlock for a time without its zone."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidBlock(
+            "Say the time zone, as in 2026-01-31T09:30:00Z.", reason="no_time_zone", field="until"
+        )
+    return moment.astimezone(UTC)

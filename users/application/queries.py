@@ -1,0 +1,133 @@
+"""The read side: from the cache as ready JSON, or by one SQL statement; never through the aggregate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from users.application.errors import InvalidQuery
+from users.application.ports import (
+    CacheAnswer,
+    Cursors,
+    Listed,
+    Measure,
+    Position,
+    UserCache,
+    UserCriteria,
+    UserReads,
+)
+from users.application.representation import UserView
+from users_domain.errors import InvalidUserId, UserNotFound, VersionMismatch
+from users_domain.value_objects import UserId
+
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`results` as JSON-ready values or bytes; `cursor` leads to the next page, None at the end."""
+
+    results: list[Any]
+    cursor: str | None
+
+
+class UserQueries:
+    def __init__(
+        self,
+        *,
+        reads: UserReads,
+        cache: UserCache,
+        cursors: Cursors,
+        measure: Measure,
+        note_cache: Callable[[str], None],
+    ) -> None:
+        """`note_cache` is told of each read of one user: hit, miss or bypass."""
+        self._note_cache = note_cache
+        self._reads = reads
+        self._cache = cache
+        self._cursors = cursors
+        self._measure = measure
+
+    def get(self, user_id: str, *, min_version: int = 0, seen: UserView | None = None) -> UserView:
+        """The user, at least as new as `min_version`. `seen`: what the caller has just read from the cache
+        on other business. Raises UserNotFound; VersionMismatch when even the primary is older."""
+        with self._measure("get"):
+            view = self._get(_known_form(user_id), min_version, seen)
+            if view.version < min_version:
+                raise VersionMismatch("The user has not reached the version that you named.")
+            return view
+
+    def token_version(self, user_id: str, *, seen: UserView | None = None) -> int:
+        """Which access tokens of the user count. `seen` as in `get`. Raises UserNotFound."""
+        return (seen or self._read(user_id, self._cache.get(user_id))).token_version
+
+    def _get(self, user_id: str, min_version: int, seen: UserView | None) -> UserView:
+        answer = CacheAnswer("hit", view=seen) if seen else self._cache.get(user_id)
+        if answer.view and answer.view.version < min_version:
+            answer = CacheAnswer("miss")
+        self._note_cache(answer.result)
+        return self._read(user_id, answer)
+
+    def _read(self, user_id: str, answer: CacheAnswer) -> UserView:
+        if answer.view:
+            return answer.view
+        view = self._reads.view(user_id)
+        if view is None:
+            raise UserNotFound
+        if answer.lease:
+            self._cache.fill(answer.lease, view)
+        return view
+
+    def list(self, criteria: UserCriteria, *, limit: int, cursor: str | None) -> Page:
+        """A page of users, newest first. Raises InvalidQuery."""
+        with self._measure("list"):
+            after = self._position(cursor) if cursor else None
+            found = self._reads.users(criteria, after, limit + 1)
+            return Page([listed.json for listed in found[:limit]], self._cursor_behind(found, limit))
+
+    def history(self, user_id: str, *, limit: int, cursor: str | None) -> Page:
+        """The user's events, oldest first. Raises UserNotFound, InvalidQuery."""
+        with self._measure("history"):
+            key = _known_form(user_id)
+            after = self._number("history", cursor) if cursor else 0
+            found = self._reads.history(key, after, limit + 1)
+            if not found and self._reads.view(key) is None:
+                raise UserNotFound
+            more = len(found) > limit
+            return Page(
+                found[:limit],
+                self._cursors.write("history", [found[limit - 1]["user_version"]]) if more else None,
+            )
+
+    def feed(self, *, after: int, limit: int) -> Mapping[str, Any]:
+        """All events behind the sequence `after`. `next` is the sequence to go on from, None at the end."""
+        with self._measure("feed"):
+            found = self._reads.feed(after, limit + 1)
+            return {
+                "results": found[:limit],
+                "next": found[limit - 1]["sequence"] if len(found) > limit else None,
+            }
+
+    def _cursor_behind(self, found: Sequence[Listed], limit: int) -> str | None:
+        if len(found) <= limit:
+            return None
+        last = found[limit - 1].position
+        return self._cursors.write("users", [last.created_at.isoformat(), last.id])
+
+    def _position(self, cursor: str) -> Position:
+        created_at, user_id = self._cursors.read("users", cursor)
+        return Position(datetime.fromisoformat(str(created_at)), str(user_id))
+
+    def _number(self, kind: str, cursor: str) -> int:
+        (number,) = self._cursors.read(kind, cursor)
+        if not isinstance(number, int):
+            raise InvalidQuery("cursor", "This cursor is not one of ours.")
+        return number
+
+
+def _known_form(user_id: str) -> str:
+    """The id as it is kept; what is not an id names nobody."""
+    try:
+        return str(UserId.parse(user_id))
+    except InvalidUserId:
+        raise UserNotFound from None

@@ -1,0 +1,87 @@
+"""The one representation of a user, the same for every reader, so that its bytes can be kept ready."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from users_domain.user import User
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, such as `2026-01-31T09:30:00.000000Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """`json`: the representation, ready to send. `version` and `token_version` stand beside it because
+    the cache and the authenticator ask for them without reading the JSON."""
+
+    id: str
+    version: int
+    token_version: int
+    json: bytes
+
+
+def representation(
+    *,
+    id: str,
+    email: str,
+    name: str,
+    status: str,
+    block: tuple[str, datetime, datetime | None, str] | None,
+    roles: list[str],
+    email_verified: bool,
+    created_at: datetime,
+    updated_at: datetime,
+    version: int,
+) -> dict[str, Any]:
+    """The fields of the wire, in their order. `block` is reason, at, until, by."""
+    return {
+        "id": id,
+        "email": email,
+        "name": name,
+        "status": status,
+        "blocked": block
+        and {
+            "reason": block[0],
+            "at": timestamp(block[1]),
+            "until": timestamp(block[2]) if block[2] else None,
+            "by": block[3],
+        },
+        "roles": sorted(roles),
+        "email_verified": email_verified,
+        "created_at": timestamp(created_at),
+        "updated_at": timestamp(updated_at),
+        "version": version,
+    }
+
+
+def representation_of(user: User) -> dict[str, Any]:
+    """As `representation`, from the aggregate that a command has just saved."""
+    block = user.current_block
+    return representation(
+        id=str(user.id),
+        email=str(user.email),
+        name=str(user.name),
+        status=user.status.value,
+        block=(str(block.reason), block.at, block.until, block.by) if block else None,
+        roles=[role.value for role in user.roles],
+        email_verified=user.email_verified,
+        created_at=user.created_at,
+        updated_at=user.updated_at,
+        version=user.version,
+    )
+
+
+def view_of(user: User) -> UserView:
+    """The user as he is now."""
+    return ready(representation_of(user), token_version=user.token_version)
+
+
+def ready(fields: dict[str, Any], *, token_version: int) -> UserView:
+    return UserView(
+        id=fields["id"], version=fields["version"], token_version=token_version, json=orjson.dumps(fields)
+    )

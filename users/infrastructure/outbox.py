@@ -1,0 +1,146 @@
+"""The outbox table: facts written with the change they tell of, and their public order.
+
+A row's `id` says nothing public: concurrent transactions commit in any order. The relay gives the
+`sequence` after commit, under the lock of one counter row, so whoever reads by sequence misses nothing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import connection, transaction
+
+from users.application.representation import timestamp
+from users.models import OutboxEvent, RelayPosition
+from users_domain.events import UserEvent
+
+ENVELOPE_COLUMNS = (
+    "event_type",
+    "event_id",
+    "occurred_at",
+    "data",
+    "user_id",
+    "user_version",
+    "sequence",
+    "request_id",
+    "actor_id",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """`pending`: committed events that are not known to be in the stream; `lag_seconds`: the age of the
+    oldest of them."""
+
+    pending: int
+    lag_seconds: float
+
+
+def append(events: Iterable[UserEvent]) -> None:
+    """Within the command's transaction, after its compare-and-swap, which keeps a user's ids in order."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    OutboxEvent.objects.bulk_create(
+        OutboxEvent(
+            event_id=event.event_id,
+            event_type=event.event_type,
+            user_id=event.user_id.value,
+            user_version=event.user_version,
+            occurred_at=event.occurred_at,
+            actor_id=event.actor_id,
+            request_id=request_id,
+            data=_json(event.data()),
+        )
+        for event in events
+    )
+
+
+def _json(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: timestamp(value) if isinstance(value, datetime) else value for key, value in data.items()}
+
+
+def holds(event_id: UUID) -> bool:
+    return OutboxEvent.objects.filter(event_id=event_id).exists()
+
+
+def envelope(row: Sequence[Any]) -> dict[str, Any]:
+    """The public form of a row of ENVELOPE_COLUMNS."""
+    event_type, event_id, occurred_at, data, user_id, user_version, sequence, request_id, actor_id = row
+    return {
+        "event_type": event_type,
+        "event_id": str(event_id),
+        "timestamp": timestamp(occurred_at),
+        "data": data,
+        "user_id": str(user_id),
+        "user_version": user_version,
+        "sequence": sequence,
+        "request_id": request_id,
+        "actor_id": actor_id,
+    }
+
+
+def give_sequences(limit: int) -> int:
+    """Numbers committed rows that have no sequence yet, in id order, and answers how many. Zero also when
+    another worker is at it: the counter's lock is never waited for."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT sequenced FROM relay_position WHERE id = 1 FOR UPDATE SKIP LOCKED")
+        row = cursor.fetchone()
+        if row is None:
+            RelayPosition.objects.bulk_create([RelayPosition(id=1)], ignore_conflicts=True)
+            return 0
+        # A statement of its own: its snapshot is younger than the lock, so no row is numbered twice.
+        cursor.execute(
+            """
+            WITH unsequenced AS (
+                SELECT id, row_number() OVER (ORDER BY id) AS place
+                FROM (SELECT id FROM outbox WHERE sequence IS NULL ORDER BY id LIMIT %s) AS oldest
+            ), given AS (
+                UPDATE outbox SET sequence = %s + unsequenced.place
+                FROM unsequenced WHERE outbox.id = unsequenced.id RETURNING 1
+            )
+            UPDATE relay_position SET sequenced = sequenced + (SELECT count(*) FROM given) WHERE id = 1
+            RETURNING sequenced
+            """,
+            [limit, row[0]],
+        )
+        return int(cursor.fetchone()[0] - row[0])
+
+
+def skip_sequences_to(sequence: int) -> None:
+    """Never gives a number again that consumers have seen: for a stream that is ahead of this table."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE relay_position SET sequenced = greatest(sequenced, %s) WHERE id = 1", [sequence]
+        )
+
+
+def position() -> tuple[int, int]:
+    """The last sequence given out, and the last one known to be in the stream."""
+    row = RelayPosition.objects.filter(id=1).values_list("sequenced", "published").first()
+    return row or (0, 0)
+
+
+def batch(after: int, limit: int) -> list[dict[str, Any]]:
+    """Envelopes behind the sequence `after`, in order."""
+    rows = OutboxEvent.objects.filter(sequence__gt=after).order_by("sequence").values_list(*ENVELOPE_COLUMNS)
+    return [envelope(row) for row in rows[:limit]]
+
+
+def mark_published(sequence: int) -> None:
+    """Durably, and never backward: another worker may be further."""
+    RelayPosition.objects.filter(id=1, published__lt=sequence).update(published=sequence)
+
+
+def backlog() -> Backlog:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*), coalesce(extract(epoch FROM now() - min(occurred_at)), 0)
+            FROM outbox
+            WHERE sequence IS NULL
+                OR sequence > coalesce((SELECT published FROM relay_position WHERE id = 1), 0)
+            """
+        )
+        pending, lag = cursor.fetchone()
+    return Backlog(pending, max(0.0, float(lag)))

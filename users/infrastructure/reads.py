@@ -1,0 +1,91 @@
+"""UserReads over PostgreSQL: one statement a question, tuples to ready JSON, no model instances."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+from django.db.models import Q, QuerySet
+
+from users.application.ports import Listed, Position, UserCriteria
+from users.application.representation import UserView, ready, representation
+from users.infrastructure.outbox import ENVELOPE_COLUMNS, envelope
+from users.models import OutboxEvent, UserRecord
+
+COLUMNS = (
+    "id",
+    "email",
+    "name",
+    "status",
+    "roles",
+    "email_verified",
+    "block_reason",
+    "blocked_at",
+    "blocked_until",
+    "blocked_by",
+    "created_at",
+    "updated_at",
+    "version",
+    "token_version",
+)
+
+
+class DatabaseReads:
+    def view(self, user_id: str) -> UserView | None:
+        return next(iter(self.views([user_id])), None)
+
+    def views(self, user_ids: Collection[str]) -> list[UserView]:
+        rows = UserRecord.objects.filter(id__in=user_ids).values_list(*COLUMNS)
+        return [ready(_fields(row), token_version=row[-1]) for row in rows]
+
+    def users(self, criteria: UserCriteria, after: Position | None, limit: int) -> list[Listed]:
+        rows = _matching(criteria)
+        if after:
+            rows = rows.filter(
+                Q(created_at__lt=after.created_at) | Q(created_at=after.created_at, id__lt=after.id)
+            ).filter(created_at__lte=after.created_at)
+        page = rows.order_by("-created_at", "-id").values_list(*COLUMNS)[:limit]
+        return [Listed(orjson.dumps(_fields(row)), Position(row[10], str(row[0]))) for row in page]
+
+    def history(self, user_id: str, after_version: int, limit: int) -> list[dict[str, Any]]:
+        rows = OutboxEvent.objects.filter(user_id=user_id, user_version__gt=after_version)
+        return [envelope(row) for row in rows.order_by("user_version").values_list(*ENVELOPE_COLUMNS)[:limit]]
+
+    def feed(self, after_sequence: int, limit: int) -> list[dict[str, Any]]:
+        rows = OutboxEvent.objects.filter(sequence__gt=after_sequence)
+        return [envelope(row) for row in rows.order_by("sequence").values_list(*ENVELOPE_COLUMNS)[:limit]]
+
+
+def _matching(criteria: UserCriteria) -> QuerySet[UserRecord]:
+    conditions: dict[str, Any] = {
+        "status": criteria.status,
+        "roles__contains": [criteria.role] if criteria.role else None,
+        "email": criteria.email,
+        "email__startswith": criteria.email_prefix,
+        "id__in": criteria.ids,
+        "created_at__gt": criteria.created_after,
+        "created_at__lt": criteria.created_before,
+    }
+    rows = UserRecord.objects.filter(
+        **{name: value for name, value in conditions.items() if value is not None}
+    )
+    if criteria.text is not None:
+        rows = rows.filter(Q(email__icontains=criteria.text) | Q(name__icontains=criteria.text))
+    return rows
+
+
+def _fields(row: Sequence[Any]) -> dict[str, Any]:
+    (id_, email, name, status, roles, verified, reason, at, until, by, created_at, updated_at, version, _) = (
+        row
+    )
+    return representation(
+        id=str(id_),
+        email=email,
+        name=name,
+        status=status,
+        block=(reason, at, until, by) if at else None,
+        roles=roles,
+        email_verified=verified,
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )

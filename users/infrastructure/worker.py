@@ -1,0 +1,84 @@
+"""The worker: the relay as a loop, and what has to happen by the clock."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
+
+from users.infrastructure.idempotency import forget_old_keys
+from users.infrastructure.redis_link import RedisAway
+from users.infrastructure.relay import Relay
+from users.models import UserRecord
+from users_domain.errors import DomainError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Duty:
+    """Something to do every so many seconds."""
+
+    name: str
+    every_seconds: float
+    act: Callable[[], object]
+    due_at: float = 0.0
+
+
+class Worker:
+    """`end_block` lifts one user's block in the system's name."""
+
+    def __init__(
+        self, relay: Relay, *, end_block: Callable[[str], object], poll_seconds: float = 0.2
+    ) -> None:
+        self._relay = relay
+        self._end_block = end_block
+        self._poll_seconds = poll_seconds
+        self._duties = [
+            Duty("relay", poll_seconds, self.relay_events),
+            Duty("blocks", 1.0, self.end_blocks),
+            Duty("idempotency", 600.0, forget_old_keys),
+        ]
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; then everything that is waiting goes out once more."""
+        while not stop.is_set():
+            self._round(time.monotonic())
+            stop.wait(self._poll_seconds)
+        self._attempt(Duty("relay", 0, self.relay_events))
+
+    def relay_events(self) -> int:
+        self._relay.check_stream()
+        return self._relay.drain(seconds=5)
+
+    def end_blocks(self, limit: int = 100) -> int:
+        """Lifts blocks whose time has run out, and answers how many."""
+        ended = UserRecord.objects.filter(blocked_until__lte=timezone.now()).order_by("blocked_until")
+        lifted = 0
+        for user_id in ended.values_list("id", flat=True)[:limit]:
+            try:
+                self._end_block(str(user_id))
+                lifted += 1
+            except DomainError as error:  # somebody was faster
+                log.info("block_not_ended", user_id=str(user_id), error=error.code)
+        return lifted
+
+    def _round(self, now: float) -> None:
+        for duty in self._duties:
+            if now >= duty.due_at:
+                duty.due_at = now + duty.every_seconds
+                self._attempt(duty)
+
+    def _attempt(self, duty: Duty) -> None:
+        try:
+            close_old_connections()
+            duty.act()
+        except RedisAway:
+            log.debug("duty_waits", duty=duty.name, error="redis")
+        except DatabaseError as error:
+            log.warning("duty_waits", duty=duty.name, error=type(error).__name__)
+        except Exception:
+            log.exception("duty_failed", duty=duty.name)

@@ -1,0 +1,160 @@
+"""The tables: columns, constraints and indexes. What may happen to a user stands in `users_domain`."""
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+from django.db.models.functions import Upper
+from django.utils.crypto import salted_hmac
+
+EMAIL_UNIQUE = "users_email_unique"
+EVENT_VERSION_UNIQUE = "outbox_user_version_unique"
+IDEMPOTENCY_UNIQUE = "idempotency_scope_key_unique"
+
+
+class UserRecord(models.Model):
+    """A user's row, and what Django's login machinery asks of AUTH_USER_MODEL."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    email = models.CharField(max_length=254)
+    name = models.CharField(max_length=100)
+    status = models.CharField(max_length=8)
+    roles = ArrayField(models.CharField(max_length=16), default=list)
+    password_hash = models.CharField(max_length=255)
+    email_verified = models.BooleanField(default=False)
+    block_reason = models.CharField(max_length=500, null=True)
+    blocked_at = models.DateTimeField(null=True)
+    blocked_until = models.DateTimeField(null=True)
+    blocked_by = models.CharField(max_length=64, null=True)
+    token_version = models.IntegerField()
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    version = models.IntegerField()
+
+    objects: ClassVar[models.Manager["UserRecord"]] = models.Manager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["name"]
+    is_anonymous = False
+    is_authenticated = True
+
+    class Meta:
+        db_table = "users"
+        verbose_name = "user"
+        constraints = [
+            models.UniqueConstraint(fields=["email"], name=EMAIL_UNIQUE),
+            models.CheckConstraint(
+                condition=models.Q(status__in=["active", "blocked", "erased"]), name="users_status_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status="blocked", block_reason__isnull=False, blocked_at__isnull=False)
+                | (
+                    ~models.Q(status="blocked")
+                    & models.Q(block_reason=None, blocked_at=None, blocked_until=None)
+                ),
+                name="users_block_complete",
+            ),
+            models.CheckConstraint(condition=models.Q(version__gte=1), name="users_version_positive"),
+        ]
+        indexes = [
+            models.Index(models.F("created_at").desc(), models.F("id").desc(), name="users_created_idx"),
+            models.Index(
+                "status",
+                models.F("created_at").desc(),
+                models.F("id").desc(),
+                name="users_status_created_idx",
+            ),
+            models.Index(OpClass("email", name="varchar_pattern_ops"), name="users_email_prefix_idx"),
+            GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="users_email_trigram_idx"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="users_name_trigram_idx"),
+            GinIndex(fields=["roles"], name="users_roles_idx"),
+            models.Index(
+                fields=["blocked_until"],
+                condition=models.Q(blocked_until__isnull=False),
+                name="users_blocked_until_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.email}>"
+
+    def get_username(self) -> str:
+        return self.email
+
+    def natural_key(self) -> tuple[str]:
+        return (self.email,)
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == "active"
+
+    @property
+    def is_staff(self) -> bool:
+        return "admin" in self.roles or "operator" in self.roles
+
+    is_superuser = False
+
+    def has_perm(self, perm: str, obj: object = None) -> bool:
+        """Staff may look at everything in the admin; changes go through commands, not permissions."""
+        return self.is_active and self.is_staff and ".view_" in perm
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and self.is_staff
+
+    def get_session_auth_hash(self) -> str:
+        """Whatever makes access tokens worthless ends the admin session too."""
+        return salted_hmac(
+            "users.session", f"{self.password_hash}:{self.token_version}", algorithm="sha256"
+        ).hexdigest()
+
+
+class OutboxEvent(models.Model):
+    """A fact, written in the transaction that made it true. `sequence` is its public place in the feed,
+    given by the relay after commit; see docs/events.md."""
+
+    id = models.BigAutoField(primary_key=True)
+    event_id = models.UUIDField(unique=True)
+    event_type = models.CharField(max_length=64)
+    user_id = models.UUIDField()
+    user_version = models.IntegerField()
+    occurred_at = models.DateTimeField()
+    actor_id = models.CharField(max_length=64, null=True)
+    request_id = models.CharField(max_length=64, null=True)
+    data = models.JSONField()
+    sequence = models.BigIntegerField(null=True, unique=True)
+
+    class Meta:
+        db_table = "outbox"
+        constraints = [models.UniqueConstraint(fields=["user_id", "user_version"], name=EVENT_VERSION_UNIQUE)]
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(sequence=None), name="outbox_unsequenced_idx"),
+        ]
+
+
+class RelayPosition(models.Model):
+    """One row: the last sequence given out, and the last one known to be in the stream."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    sequenced = models.BigIntegerField(default=0)
+    published = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "relay_position"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="relay_position_single")]
+
+
+class IdempotencyRecord(models.Model):
+    """What was answered to a caller's Idempotency-Key, so that a repeat gets the same."""
+
+    id = models.BigAutoField(primary_key=True)
+    scope = models.CharField(max_length=64)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    user_id = models.UUIDField(db_index=True)
+    response = models.TextField()
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "idempotency"
+        constraints = [models.UniqueConstraint(fields=["scope", "key"], name=IDEMPOTENCY_UNIQUE)]

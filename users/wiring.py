@@ -1,0 +1,126 @@
+"""The composition root: the only module that knows every part."""
+
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.conf import settings
+from django.utils import timezone
+
+from users.application.commands import EndBlock, UserCommands
+from users.application.queries import UserQueries
+from users.application.sessions import Sessions
+from users.infrastructure import metrics
+from users.infrastructure.cache import RedisUserCache
+from users.infrastructure.cursors import SignedCursors
+from users.infrastructure.event_bus import EventBus
+from users.infrastructure.idempotency import DatabaseIdempotencyKeys
+from users.infrastructure.passwords import BulkheadHasher, NistPasswordPolicy
+from users.infrastructure.reads import DatabaseReads
+from users.infrastructure.redis_link import RedisLink
+from users.infrastructure.relay import AfterCommit, Relay
+from users.infrastructure.repository import DjangoUserRepository
+from users.infrastructure.tokens import Keyring, SignedAccessTokens, SigningKey, read_or_make_key
+from users.infrastructure.unit_of_work import DjangoUnitOfWork
+from users.infrastructure.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that the adapters above may use."""
+
+    commands: UserCommands
+    queries: UserQueries
+    sessions: Sessions
+    tokens: SignedAccessTokens
+    keyring: Keyring
+    cache: RedisUserCache
+    relay: Relay
+    redis: RedisLink
+
+    def worker(self) -> Worker:
+        return Worker(
+            self.relay, end_block=lambda user_id: self.commands.end_block(EndBlock(user_id=user_id))
+        )
+
+
+def build() -> Service:
+    redis = RedisLink("default")
+    cache = RedisUserCache(redis, ttl_seconds=settings.CACHE_TTL_SECONDS)
+    reads = DatabaseReads()
+    relay = _relay(cache, reads)
+    unit_of_work = DjangoUnitOfWork(AfterCommit(cache.put, relay))
+    hasher = BulkheadHasher(
+        concurrency=settings.HASHING_CONCURRENCY,
+        queue=settings.HASHING_QUEUE,
+        wait_seconds=settings.HASHING_WAIT_SECONDS,
+    )
+    keyring = _keyring()
+    tokens = SignedAccessTokens(keyring, lifetime=timedelta(seconds=settings.ACCESS_TOKEN_SECONDS))
+    users = DjangoUserRepository()
+    return Service(
+        commands=UserCommands(
+            users=users,
+            unit_of_work=unit_of_work,
+            hasher=hasher,
+            policy=NistPasswordPolicy(),
+            idempotency=DatabaseIdempotencyKeys(),
+            clock=timezone.now,
+            measure=metrics.measure_command,
+        ),
+        queries=UserQueries(
+            reads=reads,
+            cache=cache,
+            cursors=SignedCursors(),
+            measure=metrics.measure_query,
+            note_cache=lambda result: metrics.CACHE_REQUESTS.labels(result).inc(),
+        ),
+        sessions=Sessions(
+            users=users, hasher=hasher, tokens=tokens, clock=timezone.now, measure=metrics.measure_login
+        ),
+        tokens=tokens,
+        keyring=keyring,
+        cache=cache,
+        relay=relay,
+        redis=redis,
+    )
+
+
+def _relay(cache: RedisUserCache, reads: DatabaseReads) -> Relay:
+    def renew(user_ids: Collection[str]) -> None:
+        cache.put(reads.views(user_ids))
+
+    def published(envelope: dict[str, Any]) -> None:
+        metrics.EVENTS_PUBLISHED.labels(envelope["event_type"]).inc()
+
+    bus = EventBus(RedisLink("events"), stream=settings.EVENT_STREAM, maxlen=settings.EVENT_STREAM_MAXLEN)
+    return Relay(bus, renew=renew, distrust=cache.distrust, published=published)
+
+
+def _keyring() -> Keyring:
+    if settings.JWT_SIGNING_KEY_FILE:
+        pem = Path(settings.JWT_SIGNING_KEY_FILE).read_bytes()
+    else:
+        pem = read_or_make_key(
+            settings.LOCAL_DIR / "signing_key.pem",
+            lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        )
+    return Keyring([SigningKey.load(pem)], issuer=settings.JWT_ISSUER, audience=settings.JWT_AUDIENCE)
+
+
+_service: Service | None = None
+_building = threading.Lock()
+
+
+def service() -> Service:
+    """The process's one service, built at first use."""
+    global _service  # noqa: PLW0603
+    if _service is None:
+        with _building:
+            if _service is None:
+                _service = build()
+    return _service
