@@ -23,6 +23,7 @@
           ├── SelfBlock
           ├── LastAdmin
           ├── OperatorOverOperator
+          ├── RolesAreForAdmins
           ├── WrongPassword
           └── UserBlocked
 
@@ -149,6 +150,10 @@ class LastAdmin(Refused):
 
 class OperatorOverOperator(Refused):
     message = "Only an admin may change an operator or an admin."
+
+
+class RolesAreForAdmins(Refused):
+    message = "Only an admin may give or take roles."
 
 
 class WrongPassword(Refused):

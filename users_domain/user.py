@@ -14,6 +14,7 @@ from users_domain.errors import (
     InvalidBlock,
     LastAdmin,
     OperatorOverOperator,
+    RolesAreForAdmins,
     SelfBlock,
     UserAlreadyBlocked,
     UserBlocked,
@@ -126,8 +127,10 @@ class User:
 
     def change_roles(self, roles: frozenset[Role], *, last_admin: bool, by: Actor, now: datetime) -> None:
         """`last_admin`: whether this is the only active admin. Every token issued before is worthless.
-        The same roles again are no change. Raises LastAdmin, OperatorOverOperator."""
+        The same roles again are no change. Raises LastAdmin, OperatorOverOperator, RolesAreForAdmins."""
         self._refuse_lesser_operator(by)
+        if Role.ADMIN not in by.roles:
+            raise RolesAreForAdmins
         if last_admin and Role.ADMIN not in roles:
             raise LastAdmin
         if roles != self.roles:

@@ -1,5 +1,7 @@
 """What may happen to a user, what is refused, and which fact each change leaves behind."""
 
+import dataclasses
+
 import pytest
 
 from tests.builders import (
@@ -19,6 +21,7 @@ from users_domain.errors import (
     InvalidBlock,
     LastAdmin,
     OperatorOverOperator,
+    RolesAreForAdmins,
     SelfBlock,
     UserAlreadyBlocked,
     UserBlocked,
@@ -329,6 +332,16 @@ class TestChangeRoles:
 
         assert user.roles == {Role.ADMIN, Role.SERVICE}
 
+    @pytest.mark.parametrize("giver", [a_user(), an_operator()], ids=["a plain user", "an operator"])
+    def test_only_admins_give_and_take_roles(self, giver):
+        for user in (a_user(), giver):
+            before = state(user)
+
+            with pytest.raises(RolesAreForAdmins):
+                user.change_roles(frozenset({Role.ADMIN}), last_admin=False, by=an_actor(giver), now=NOW)
+
+            assert state(user) == before
+
     def test_one_of_several_admins_may_step_down(self):
         user = an_admin()
 
@@ -425,6 +438,12 @@ class TestBlock:
         assert user.current_block == Block(
             reason=BlockReason("again"), at=later(hours=1), until=None, by=OPERATOR.id
         )
+
+    def test_is_a_value_that_never_changes(self):
+        block = a_blocked_user().current_block
+
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            block.until = NOW
 
 
 class TestBlockUntil:

@@ -241,9 +241,10 @@ class TestEmail:
 
     @pytest.mark.parametrize(
         "local",
-        ["ﬁona", "ａnn", "ann²", "\u212aate", "u\u0308we", "①", "ſam", "Ⅳ", "\u1e9b\u0323"],
+        ["ﬁona", "ａnn", "ann²", "\u212aate", "u\u0308we", "①", "ſam", "Ⅳ", "J\u030c", "\u1e9b\u0323"],
     )
     def test_refuses_a_local_part_that_nfkc_would_change(self, local):
+        """J with caron changes in lower case only: there it has a composed form."""
         with pytest.raises(InvalidEmail) as caught:
             Email(f"{local}@example.com")
 
@@ -261,6 +262,7 @@ class TestEmail:
             "a" * 100_000 + "@example.com",
             "ann@" + "a." * 50_000 + "com",
         ],
+        ids=lambda text: f"{len(text)} characters",
     )
     def test_refuses_what_is_longer_than_mail_can_carry(self, text):
         with pytest.raises(InvalidEmail):
