@@ -1,11 +1,14 @@
 """The tables: columns, constraints and indexes. What may happen to a user stands in `users_domain`."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models.functions import Upper
+from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 EMAIL_UNIQUE = "users_email_unique"
@@ -87,7 +90,9 @@ class UserRecord(models.Model):
 
     @property
     def is_active(self) -> bool:
-        return self.status == "active"
+        """A block whose time has run out keeps nobody out, even before the worker has lifted it."""
+        ended = self.blocked_until is not None and self.blocked_until <= timezone.now()
+        return self.status == "active" or ended
 
     @property
     def is_staff(self) -> bool:
@@ -104,9 +109,15 @@ class UserRecord(models.Model):
 
     def get_session_auth_hash(self) -> str:
         """Whatever makes access tokens worthless ends the admin session too."""
-        return salted_hmac(
-            "users.session", f"{self.password_hash}:{self.token_version}", algorithm="sha256"
-        ).hexdigest()
+        return self._session_hash(settings.SECRET_KEY)
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """The same by older secrets: Django asks when the hash above is not the session's."""
+        return (self._session_hash(secret) for secret in settings.SECRET_KEY_FALLBACKS)
+
+    def _session_hash(self, secret: str | bytes) -> str:
+        value = f"{self.password_hash}:{self.token_version}"
+        return salted_hmac("users.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
 class OutboxEvent(models.Model):
@@ -130,6 +141,9 @@ class OutboxEvent(models.Model):
         indexes = [
             models.Index(fields=["id"], condition=models.Q(sequence=None), name="outbox_unsequenced_idx"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id}"
 
 
 class RelayPosition(models.Model):

@@ -24,4 +24,5 @@ class StaffBackend:
         return UserRecord.objects.get(id=user.id.value) if user.is_staff else None
 
     def get_user(self, user_id: str) -> UserRecord | None:
-        return UserRecord.objects.filter(id=user_id, status="active").first()
+        user = UserRecord.objects.filter(id=user_id).first()
+        return user if user and user.is_active else None

@@ -1,0 +1,49 @@
+"""What the list of users can be narrowed down to; words that are none of the choices narrow nothing."""
+
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from users_domain.value_objects import Role, UserStatus
+
+
+class StatusFilter(admin.SimpleListFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(status.value, status.value.title()) for status in UserStatus]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
+        known = self.value() in list(UserStatus)
+        return queryset.filter(status=self.value()) if known else queryset
+
+
+class RoleFilter(admin.SimpleListFilter):
+    title = "role"
+    parameter_name = "role"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(role.value, role.value.title()) for role in Role]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
+        known = self.value() in list(Role)
+        return queryset.filter(roles__contains=[self.value()]) if known else queryset
+
+
+class CreatedFilter(admin.SimpleListFilter):
+    title = "created"
+    parameter_name = "created"
+    _spans: ClassVar = {"1": "Past 24 hours", "7": "Past 7 days", "30": "Past 30 days", "365": "Past year"}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self._spans.items())
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
+        if self.value() not in self._spans:
+            return queryset
+        return queryset.filter(created_at__gte=timezone.now() - timedelta(days=int(str(self.value()))))

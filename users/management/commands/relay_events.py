@@ -1,0 +1,57 @@
+"""The role `worker`: takes events to Redis, ends blocks whose time has run out, tidies up."""
+
+import math
+import signal
+import threading
+from typing import Any
+
+import structlog
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from users import wiring
+from users.infrastructure.redis_link import RedisAway
+from users.management.command import errors_in_one_line, logs_on_stderr
+
+log = structlog.get_logger(__name__)
+
+
+class Command(BaseCommand):
+    help = (
+        "Takes committed events from the outbox to the Redis stream, and ends blocks whose time has run out, "
+        "until SIGTERM or SIGINT; then finishes its batch, sends what is still waiting and exits with 0. "
+        "PostgreSQL or Redis away: it waits for them. Any number of these processes may run at once. Logs "
+        "JSON lines to stdout."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--once",
+            action="store_true",
+            help="sends what is waiting, says how many events went out, and exits; with 1 when PostgreSQL or "
+            "Redis does not answer",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["once"]:
+            with logs_on_stderr(), errors_in_one_line():
+                self._drain_once()
+        else:
+            self._run()
+
+    def _drain_once(self) -> None:
+        relay = wiring.service().relay
+        try:
+            relay.check_stream(seconds=math.inf)
+            sent = relay.drain(seconds=math.inf)
+        except RedisAway as error:
+            raise CommandError("Redis does not answer; the events wait in the outbox") from error
+        self.stdout.write(f"{sent} events sent")
+
+    def _run(self) -> None:
+        stop = threading.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: stop.set())
+        log.info("relay_started")
+        wiring.service().worker().run(stop)
+        log.info("relay_stopped")
