@@ -1,0 +1,45 @@
+# `make` lists the targets. Needs make and a Python from 3.11 on; everything else goes into .venv.
+PYTHON ?=
+ARGS ?=
+export PYTHON
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-unit soak check bench schema lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+venv:
+	@sh scripts/venv.sh
+
+run: venv ## PostgreSQL, Redis, migrations, first administrator, web and worker, until Ctrl-C (PORT=8000)
+	@exec $(PY) -m config.devserver
+
+test: venv ## the whole suite (ARGS="-k word" for a part)
+	@exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-unit: venv ## only what needs no server
+	@exec $(PY) -m pytest tests/unit $(ARGS)
+
+soak: venv ## the long runs
+	@exec $(PY) -m pytest -m soak --timeout 3600 $(ARGS)
+
+check: venv ## lint, types, architecture, migrations, deploy check, schema drift, container files
+	@exec $(PY) -m scripts.check $(ARGS)
+
+bench: venv ## the benchmarks
+	@echo "One at a time, on an otherwise idle machine:"
+	@for script in benchmarks/[a-z]*.py; do name=$${script#benchmarks/}; echo "  $(PY) -m benchmarks.$${name%.py}"; done
+
+schema: venv ## write docs/openapi.yaml anew
+	@exec $(PY) manage.py spectacular --file docs/openapi.yaml --validate
+
+lock: venv ## resolve requirements/*.in into the hash-locked *.txt
+	@uv="$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q"; \
+	$$uv requirements/run.in -o requirements/run.txt && $$uv requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+
+clean: ## stop the servers, and remove their data, caches and .venv
+	@test ! -x $(PY) || for folder in .local/check .local/test .local; do $(PY) -m config.embedded destroy --local-dir $$folder; done
+	@rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
