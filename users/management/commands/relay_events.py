@@ -1,12 +1,14 @@
 """The role `worker`: takes events to Redis, ends blocks whose time has run out, tidies up."""
 
 import math
+import os
 import signal
 import threading
 from typing import Any
 
 import structlog
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from prometheus_client import start_http_server
 
 from users import wiring
 from users.infrastructure.redis_link import RedisAway
@@ -32,12 +34,20 @@ class Command(BaseCommand):
             "Redis does not answer",
         )
 
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            default=int(os.environ.get("WORKER_METRICS_PORT") or 0),
+            help="serves this process's metrics there, for a worker on a host of its own (default: "
+            "WORKER_METRICS_PORT, or not at all)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
             with logs_on_stderr(), errors_in_one_line():
                 self._drain_once()
         else:
-            self._run()
+            self._run(options["metrics_port"])
 
     def _drain_once(self) -> None:
         relay = wiring.service().relay
@@ -48,10 +58,12 @@ class Command(BaseCommand):
             raise CommandError("Redis does not answer; the events wait in the outbox") from error
         self.stdout.write(f"{sent} events sent")
 
-    def _run(self) -> None:
+    def _run(self, metrics_port: int) -> None:
         stop = threading.Event()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: stop.set())
+        if metrics_port:
+            start_http_server(metrics_port)
         log.info("relay_started")
         wiring.service().worker().run(stop)
         log.info("relay_stopped")
