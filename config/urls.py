@@ -27,7 +27,9 @@ if settings.API_DOCS:
     urlpatterns += [
         path("", RedirectView.as_view(url="/docs")),
         path("docs", SpectacularSwaggerView.as_view(url_name="schema", **page)),
-        path("redoc", SpectacularRedocView.as_view(url_name="schema", **page)),
+        path(
+            "redoc", SpectacularRedocView.as_view(url_name="schema", template_name="api/redoc.html", **page)
+        ),
     ]
 
 handler400 = "users.api.errors.bad_request"

@@ -43,8 +43,11 @@ class TokenAuthentication(JWTAuthentication):
         if raw is None:
             return None
         service = wiring.service()
-        claims = service.tokens.read(raw)
-        caller_id = str(claims["sub"])
+        try:
+            claims = service.tokens.read(raw)
+            caller_id, roles = str(UserId.parse(claims["sub"])), frozenset(map(Role, claims["roles"]))
+        except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
+            raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
         seen = service.cache.peek([caller_id, *_target(request, caller_id)])
         try:
             token_version = service.queries.token_version(caller_id, seen=seen.get(caller_id))
@@ -53,7 +56,7 @@ class TokenAuthentication(JWTAuthentication):
         if claims["tv"] != token_version:
             raise AuthenticationFailed
         request._request.caller_id = caller_id  # type: ignore[attr-defined]
-        return Caller(caller_id, frozenset(Role(role) for role in claims["roles"]), seen), claims
+        return Caller(caller_id, roles, seen), claims
 
 
 def _bearer(header: str) -> bytes | None:

@@ -14,6 +14,7 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import TokenError
 
+from users.api.renderers import ReadyJSONRenderer
 from users.application import errors as application
 from users_domain import errors as domain
 
@@ -139,12 +140,11 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         return None
     code, details = named
     headers = problem_headers(code, retry_after=getattr(error, "retry_after", None) or 1)
-    if isinstance(error, drf.MethodNotAllowed):
-        headers["Allow"] = ", ".join(context["view"].allowed_methods)
     response = Response(problem_fields(code, details), status=PROBLEMS[code].status, headers=headers)
-    if getattr(context["request"], "accepted_renderer", None) is None or (
-        context["request"].accepted_renderer.format == "json"
-    ):
+    request = context["request"]
+    if getattr(getattr(request, "accepted_renderer", None), "format", None) != "api":
+        # Whatever the view speaks when all is well, YAML or a page: problems are JSON.
+        request.accepted_renderer, request.accepted_media_type = ReadyJSONRenderer(), MEDIA_TYPE
         response.content_type = MEDIA_TYPE
     return response
 
@@ -206,6 +206,12 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     return problem_response("forbidden")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return problem_response(
+        "forbidden", details="This form has expired; go back, reload the page and try again."
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

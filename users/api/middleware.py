@@ -1,9 +1,9 @@
-"""What every request gets: an id, a size limit, a line in the log. And, for the pages alone, sessions."""
+"""What every request gets: an id, a line in the log, a size limit. And, for the pages alone, sessions."""
 
 import re
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from django.conf import settings
@@ -11,9 +11,16 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, HttpResponseBase
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseForbidden,
+    HttpResponseNotAllowed,
+)
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
+from django_prometheus.middleware import PrometheusAfterMiddleware
 from uuid_utils.compat import uuid7
 
 from users.api.errors import problem_response
@@ -37,9 +44,41 @@ class RequestMiddleware:
         request_id = inbound if _REQUEST_ID.fullmatch(inbound) else str(uuid7())
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        response = self._refusal(request) or self._get_response(request)
+        response = self._get_response(request)
         response["X-Request-ID"] = request_id
+        if isinstance(response, HttpResponse) and response.status_code not in {204, 304}:
+            response.headers.setdefault("Content-Length", str(len(response.content)))
         self._log(request, response, time.perf_counter() - started)
+        return response
+
+    def _log(self, request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+        match = request.resolver_match
+        log.info(
+            "request",
+            method=request.method,
+            route=f"/{match.route}" if match else None,
+            operation=getattr(request, "operation", None),
+            status=response.status_code,
+            duration_ms=round(seconds * 1000, 2),
+            user_id=getattr(request, "caller_id", None),
+        )
+
+
+class GateMiddleware:
+    """Turns away what no view needs to see, within CORS, so that browsers may read why; and puts Django's
+    own refusal of a method, which has no body, into our words."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._refusal(request) or self._get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):
+            problem = problem_response(
+                "method_not_allowed", details=f'Method "{request.method}" not allowed.'
+            )
+            problem["Allow"] = response["Allow"]
+            return problem
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponseBase | None:
@@ -57,17 +96,14 @@ class RequestMiddleware:
             )
         return None
 
-    def _log(self, request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
-        match = request.resolver_match
-        log.info(
-            "request",
-            method=request.method,
-            route=f"/{match.route}" if match else None,
-            operation=getattr(request, "operation", None),
-            status=response.status_code,
-            duration_ms=round(seconds * 1000, 2),
-            user_id=getattr(request, "caller_id", None),
-        )
+
+class MetricsMiddleware(PrometheusAfterMiddleware):  # type: ignore[misc]
+    """django-prometheus' own makes a histogram of every word that a stranger sends as a method."""
+
+    def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: Any) -> Any:
+        if "method" in labels:
+            labels["method"] = self._method(request)
+        return super().label_metric(metric, request, response, **labels)
 
 
 def _is_page(request: HttpRequest) -> bool:
@@ -85,11 +121,17 @@ class PagesOnly(MiddlewareMixin):
 
 
 class PageSessionMiddleware(PagesOnly, SessionMiddleware):
-    pass
+    def process_request(self, request: HttpRequest) -> None:
+        """A key that we never give out is nobody's; some, such as NUL, PostgreSQL cannot even look for."""
+        key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        request.session = self.SessionStore(key if key.isascii() and key.isalnum() else None)
 
 
 class PageCsrfMiddleware(PagesOnly, CsrfViewMiddleware):
-    pass
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponseForbidden | None:
+        """Django calls this for every view, whether `__call__` let us in or not. The browsable API checks
+        for itself, and only who comes by session."""
+        return super().process_view(request, *view) if request.path_info.startswith("/admin") else None
 
 
 class PageAuthenticationMiddleware(PagesOnly, AuthenticationMiddleware):

@@ -51,14 +51,16 @@ class MayCall(BasePermission):
         operation = view.action
         if operation == "register" and settings.REGISTRATION == "closed":
             operation = "register_closed"
-        allowed = MATRIX.get(operation)
-        if allowed is None or Relation.ANYONE in allowed:
+        if operation in {None, "metadata"}:
+            return True  # no operation: 405 follows
+        allowed = MATRIX.get(operation, frozenset())
+        if Relation.ANYONE in allowed:
             return True
         caller = cast(Caller | None, request.user)
         if caller is None:
             raise NotAuthenticated
         target = view.kwargs.get("user_id")
-        is_self = target in {"me", caller.id}
+        is_self = target is not None and (target == "me" or target.lower() == caller.id)
         if allowed & ({Relation(role) for role in caller.roles} | ({R.SELF} if is_self else set())):
             return True
         if target is None or is_self:

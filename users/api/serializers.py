@@ -1,18 +1,37 @@
-"""The form of requests: which fields, of which type. The rules of their values stand in the domain."""
+"""The form of requests.
+
+Forms say which fields there are, and of which type. The rules of their values stand in the domain, which has
+the last word; fields repeat them for the OpenAPI document, as JSON Schema, and a test holds both together."""
 
 import re
 from datetime import datetime
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from users.application.queries import MAX_PAGE
 from users_domain.errors import InvalidUserId
 from users_domain.value_objects import Email, Role, UserId, UserStatus
 
+# As in the domain: what str.strip() takes away, and what `has_control_characters` refuses.
+_SPACE = r"\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_BEYOND_ASCII = r"\u007f-\u009f\u2028-\u202e\u2066-\u2069"
+_CONTROL = r"\u0000-\u001f" + _BEYOND_ASCII
+_CONTROL_BUT_TAB_AND_LINE_FEED = r"\u0000-\u0008\u000b-\u001f" + _BEYOND_ASCII
 
+NO_NUL = r"^[^\u0000]*$"
+NAME = rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}][^{_CONTROL}]{{0,98}}[^{_SPACE}{_CONTROL}][{_SPACE}]*$"
+REASON = (
+    rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]"
+    rf"(?:(?:[^{_CONTROL_BUT_TAB_AND_LINE_FEED}]|\r\n){{0,498}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$"
+)
+USER_ID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
+
+
+@extend_schema_field({"type": "string", "pattern": NO_NUL})
 class Text(serializers.CharField):
-    """A JSON string, nothing that could be made one; neither trimmed nor refused when empty: the domain does."""
+    """A JSON string, nothing that could be made one. The domain trims it, and refuses what is empty."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, allow_blank=True, **options)
@@ -20,9 +39,53 @@ class Text(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        return data  # type: ignore[no-any-return]
+        return data
 
 
+@extend_schema_field({"type": "string", "format": "idn-email", "maxLength": 254})
+class EmailText(Text):
+    """An address; international ones too, but no quoted local parts and no address literals."""
+
+
+@extend_schema_field({"type": "string", "pattern": NAME})
+class NameText(Text):
+    """What UserName takes."""
+
+
+@extend_schema_field({"type": "string", "minLength": 8, "maxLength": 256, "pattern": NO_NUL})
+class NewPasswordText(Text):
+    """What the password policy may take."""
+
+
+@extend_schema_field({"type": "string", "pattern": REASON})
+class ReasonText(Text):
+    """What BlockReason takes."""
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string", "enum": [role.value for role in Role]},
+        "uniqueItems": True,
+        "maxItems": len(Role),
+    }
+)
+class Roles(serializers.ListField):
+    """A set of texts; which of them are roles, Role.parse says."""
+
+    default_error_messages = {"repeated": "Name each role once."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=Text(), max_length=len(Role), **options)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        names: list[str] = super().to_internal_value(data)
+        if len(set(names)) < len(names):
+            self.fail("repeated")
+        return names
+
+
+@extend_schema_field({"type": "string", "format": "date-time"})
 class Instant(serializers.DateTimeField):
     """RFC 3339 with its offset."""
 
@@ -33,7 +96,7 @@ class Instant(serializers.DateTimeField):
         if not isinstance(value, str) or not self.FORM.fullmatch(value):
             self.fail("form")
         try:
-            return super().to_internal_value(value.upper())  # type: ignore[no-any-return]
+            return super().to_internal_value(value.upper())
         except (OverflowError, ValueError):
             self.fail("form")
 
@@ -50,32 +113,41 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 
 class RegisterBody(StrictSerializer):
-    email = Text(help_text="Unique; kept in lower case, the domain as an A-label.")
-    name = Text(help_text="2 to 100 characters after trimming.")
-    password = Text(help_text="8 to 256 characters.", write_only=True)
+    email = EmailText(help_text="Unique; kept in lower case, the domain as an A-label.")
+    name = NameText(help_text="2 to 100 characters after trimming, no control characters.")
+    password = NewPasswordText(
+        help_text="8 to 256 characters; none of the most common ones, not the address or the name.",
+        write_only=True,
+    )
 
 
 class RenameBody(StrictSerializer):
-    name = Text(help_text="2 to 100 characters after trimming.")
+    name = NameText(help_text="2 to 100 characters after trimming, no control characters.")
 
 
 class ChangeEmailBody(StrictSerializer):
-    email = Text()
-    password = Text(required=False, write_only=True, help_text="The current password; for your own account.")
+    email = EmailText(help_text="Unique; kept in lower case, the domain as an A-label.")
+    password = Text(
+        required=False, write_only=True, help_text="The current password: needed for your own account."
+    )
 
 
 class ChangePasswordBody(StrictSerializer):
     current_password = Text(write_only=True)
-    new_password = Text(write_only=True)
+    new_password = NewPasswordText(
+        write_only=True, help_text="As for a registration; an operator's or admin's has 15 at least."
+    )
 
 
 class ChangeRolesBody(StrictSerializer):
-    roles = serializers.ListField(child=Text(), max_length=len(Role), help_text="All of the user's roles.")
+    roles = Roles(help_text="All of the user's roles.")
 
 
 class BlockBody(StrictSerializer):
-    reason = Text(help_text="1 to 500 characters.")
-    until = Instant(required=False, allow_null=True, help_text="When the block ends by itself.")
+    reason = ReasonText(help_text="1 to 500 characters after trimming; line breaks may be among them.")
+    until = Instant(
+        required=False, allow_null=True, help_text="When the block ends by itself, in the future; or null."
+    )
 
 
 class NoBody(StrictSerializer):
@@ -85,6 +157,53 @@ class NoBody(StrictSerializer):
 class LogInBody(StrictSerializer):
     email = Text()
     password = Text(write_only=True)
+
+
+class Number(serializers.IntegerField):
+    """Decimal digits and nothing else that int() would take."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", str(data), re.ASCII):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Word(serializers.CharField):
+    """A text that stands for itself, white space included."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, min_length=1, **options)
+
+
+@extend_schema_field({"type": "string", "pattern": r"^[^\u0000]+$", "minLength": 1})
+class FreeWord(Word):
+    """Any text."""
+
+
+@extend_schema_field({"type": "string", "format": "idn-email", "maxLength": 254})
+class EmailWord(Word):
+    """What Email takes."""
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string", "format": "uuid", "pattern": f"^{USER_ID}$"},
+        "minItems": 1,
+        "maxItems": MAX_PAGE,
+    }
+)
+class UserIds(Word):
+    """Ids, comma separated."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        ids = super().to_internal_value(data).split(",")
+        if len(ids) > MAX_PAGE:
+            raise serializers.ValidationError(f"At most {MAX_PAGE} ids.", code="too_many")
+        try:
+            return [str(UserId.parse(part)) for part in ids]
+        except InvalidUserId as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
 
 
 class StrictQuery(StrictSerializer):
@@ -100,97 +219,33 @@ class StrictQuery(StrictSerializer):
 
 
 class PageQuery(StrictQuery):
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=50)
-    cursor = serializers.CharField(
-        required=False, max_length=500, help_text="From `next` of the page before."
-    )
+    limit = Number(min_value=1, max_value=MAX_PAGE, default=50, help_text="How many at most.")
+    cursor = FreeWord(required=False, max_length=500, help_text="Where `next` of the page before goes on.")
 
 
 class ListQuery(PageQuery):
     status = serializers.ChoiceField(required=False, choices=[status.value for status in UserStatus])
     role = serializers.ChoiceField(required=False, choices=[role.value for role in Role])
-    email = serializers.CharField(required=False, max_length=254, help_text="Exactly this address.")
-    email_prefix = serializers.CharField(required=False, max_length=254)
-    q = serializers.CharField(required=False, max_length=100, help_text="A part of the address or the name.")
-    ids = serializers.CharField(required=False, max_length=3700, help_text="Up to 100 ids, comma separated.")
-    created_after = Instant(required=False)
-    created_before = Instant(required=False)
+    email = EmailWord(required=False, max_length=254, help_text="Exactly this address, in any spelling.")
+    email_prefix = FreeWord(required=False, max_length=254, help_text="How the address begins; any case.")
+    q = FreeWord(required=False, max_length=100, help_text="A part of the address or the name; any case.")
+    ids = UserIds(required=False, help_text="Up to 100 ids, comma separated.")
+    created_after = Instant(required=False, help_text="Later than this.")
+    created_before = Instant(required=False, help_text="Earlier than this.")
 
     def validate_email(self, value: str) -> str:
         return str(Email(value))
 
     def validate_email_prefix(self, value: str) -> str:
-        return value.strip().lower()
-
-    def validate_ids(self, value: str) -> list[str]:
-        ids = [part.strip() for part in value.split(",")]
-        if len(ids) > MAX_PAGE:
-            raise serializers.ValidationError(f"At most {MAX_PAGE} ids.", code="too_many")
-        try:
-            return [str(UserId.parse(part)) for part in ids]
-        except InvalidUserId as error:
-            raise serializers.ValidationError(str(error), code="invalid") from None
+        return value.lower()
 
 
 class FeedQuery(StrictQuery):
-    after = serializers.IntegerField(min_value=0, max_value=2**63 - 1, default=0, help_text="A sequence.")
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=50)
+    after = Number(min_value=0, max_value=2**63 - 1, default=0, help_text="A sequence: only later events.")
+    limit = Number(min_value=1, max_value=MAX_PAGE, default=50, help_text="How many at most.")
 
 
 class UserQuery(StrictQuery):
-    min_version = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
-
-
-# --- What answers look like, for the OpenAPI document ------------------------------------------------
-
-
-class BlockShape(serializers.Serializer[Any]):
-    reason = serializers.CharField()
-    at = serializers.DateTimeField()
-    until = serializers.DateTimeField(allow_null=True)
-    by = serializers.CharField(help_text="A user id, `cli` or `system`.")
-
-
-class UserShape(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    email = serializers.CharField()
-    name = serializers.CharField()
-    status = serializers.ChoiceField(choices=[status.value for status in UserStatus])
-    blocked = BlockShape(allow_null=True)
-    roles = serializers.ListField(child=serializers.ChoiceField(choices=[role.value for role in Role]))
-    email_verified = serializers.BooleanField()
-    created_at = serializers.DateTimeField()
-    updated_at = serializers.DateTimeField()
-    version = serializers.IntegerField(min_value=1)
-
-
-class UserPageShape(serializers.Serializer[Any]):
-    results = UserShape(many=True)
-    next = serializers.URLField(allow_null=True)
-
-
-class EventShape(serializers.Serializer[Any]):
-    event_type = serializers.CharField()
-    event_id = serializers.UUIDField()
-    timestamp = serializers.DateTimeField()
-    data = serializers.DictField()
-    user_id = serializers.UUIDField()
-    user_version = serializers.IntegerField(min_value=1)
-    sequence = serializers.IntegerField(allow_null=True)
-    request_id = serializers.CharField(allow_null=True)
-    actor_id = serializers.CharField(allow_null=True)
-
-
-class EventPageShape(serializers.Serializer[Any]):
-    results = EventShape(many=True)
-    next = serializers.URLField(allow_null=True)
-
-
-class TokenShape(serializers.Serializer[Any]):
-    access = serializers.CharField(help_text="A JWT, good for five minutes.")
-
-
-class ProblemDetailShape(serializers.Serializer[Any]):
-    field = serializers.CharField()
-    code = serializers.CharField()
-    message = serializers.CharField()
+    min_version = Number(
+        min_value=0, max_value=2**31 - 1, default=0, help_text="Never answer with an older version than this."
+    )

@@ -15,8 +15,6 @@ from users.models import UserRecord
 from users_domain.errors import InvalidPassword, UserAlreadyExists
 from users_domain.value_objects import COMMAND_LINE, Email, Role, UserName, UserStatus
 
-ENVIRONMENT = "ADMIN_PASSWORD"
-
 
 class Command(OperatorCommand):
     help = (
@@ -44,7 +42,7 @@ class Command(OperatorCommand):
             "--first-admin",
             action="store_true",
             help="for the start of an installation: does nothing when there is an active admin; else "
-            f"creates one with the password in {ENVIRONMENT}, or a generated one, which is printed this once",
+            "creates one with the password in ADMIN_PASSWORD, or a generated one, which is printed this once",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -86,7 +84,7 @@ def _there_is_an_admin() -> bool:
 
 def _password(options: dict[str, Any]) -> tuple[str, bool]:
     """The password, and whether it was made here and so has to be shown."""
-    given = os.environ.get(ENVIRONMENT) if options["first_admin"] else None
+    given = os.environ.get("ADMIN_PASSWORD") if options["first_admin"] else None
     if given:
         return given, False
     if options["first_admin"] or options["generate_password"]:

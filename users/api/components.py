@@ -1,0 +1,117 @@
+"""What the operations of the OpenAPI document share: problems, headers sent and answered, the token."""
+
+from typing import Any
+
+from users.api import serializers as forms
+from users.api.errors import PROBLEMS
+from users.api.operations import USER_ID, Json
+
+BEARER = "bearerAuth"
+
+
+def problem_example(code: str) -> Json:
+    problem = PROBLEMS[code]
+    example = {
+        "type": f"/problems/{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "error": code,
+        "request_id": "0198c1a2-7c1d-7b20-8c33-6a1d2e3f4a5b",
+    }
+    if code == "invalid_request":
+        example["details"] = [
+            {"field": "name", "code": "too_short", "message": "A name has 2 to 100 characters."}
+        ]
+    return example
+
+
+def problem_schema() -> Json:
+    detail = {
+        "type": "object",
+        "properties": {
+            "field": {"type": "string", "description": "Which one; `roles.0` is an item of a list."},
+            "code": {"type": "string", "description": "How it is wrong: stable."},
+            "message": {"type": "string", "description": "The same for people."},
+        },
+        "required": ["field", "code", "message"],
+    }
+    return {
+        "type": "object",
+        "description": "RFC 9457. Branch on `error`.",
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string", "description": "For people."},
+            "status": {"type": "integer"},
+            "error": {"type": "string", "enum": list(PROBLEMS), "description": "Stable."},
+            "details": {
+                "description": "When there is more to say: a sentence, or one entry for each wrong field.",
+                "oneOf": [{"type": "string"}, {"type": "array", "items": detail, "minItems": 1}],
+            },
+            "request_id": {"type": "string", "description": "As in X-Request-ID."},
+        },
+        "required": ["type", "title", "status", "error", "request_id"],
+    }
+
+
+def _header(text: str, example: str, **schema: Any) -> Json:
+    return {"description": text, "required": True, "schema": {"type": "string", **schema}, "example": example}
+
+
+def _sent(name: str, text: str, example: str, **schema: Any) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "description": text,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+_TAG = r'(W/)?"[!#-~]*"'
+PARAMETERS: Json = {
+    "user_id": {
+        "name": "user_id",
+        "in": "path",
+        "required": True,
+        "description": "A user's id, or `me` for your own.",
+        "schema": {"type": "string", "pattern": f"^(me|{forms.USER_ID})$"},
+        "examples": {"id": {"value": USER_ID}, "me": {"value": "me"}},
+    },
+    "If-Match": _sent(
+        "If-Match",
+        'Change the user only at this version: its `ETag`, such as `"3"`. Another version is answered '
+        "412 `version_mismatch`, and so is a weak tag.",
+        '"1"',
+        pattern=rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$",
+    ),
+    "If-None-Match": _sent(
+        "If-None-Match", "The `ETag` of the version you have: 304 while it is the current one.", '"7"'
+    ),
+    "Idempotency-Key": _sent(
+        "Idempotency-Key",
+        "Your own word for this request, 1 to 255 printable ASCII characters.",
+        "6f1c2c5e-order-4711",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+    ),
+    "X-Request-ID": _sent(
+        "X-Request-ID",
+        "Kept when it is 1 to 64 of the characters `A-Za-z0-9_-`; otherwise replaced.",
+        "order-4711",
+    ),
+}
+HEADERS: Json = {
+    "ETag": _header("The user's version, as a strong tag.", '"1"', pattern='^"[1-9][0-9]*"$'),
+    "Location": _header("The user's address.", f"/users/{USER_ID}", format="uri-reference"),
+    "Retry-After": _header("Seconds after which a new try makes sense.", "1", pattern="^[1-9][0-9]*$"),
+    "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="user-service"'),
+    "X-Request-ID": _header("Finds this request in the log.", "order-4711", pattern="^[A-Za-z0-9_-]{1,64}$"),
+}
+HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+SECURITY_SCHEMES: Json = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token from `POST /auth/token`.",
+    }
+}
