@@ -99,7 +99,8 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 def free_port(preferred: int | None = None) -> int:
     """The preferred port while it is free, else one the system chooses."""
-    if preferred and is_free(preferred):
+    # A process with threads that was killed may hold its port for a moment after it looks dead.
+    if preferred and wait_until(lambda: is_free(preferred), timeout=0.5):
         return preferred
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))

@@ -146,6 +146,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "connect_timeout": 2,
         "application_name": "user-service",
+        # A network that swallows packets is noticed within seconds; the kernel alone would take a quarter hour.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10000,
         "options": " ".join(
             f"-c {setting}={milliseconds}"
             for setting, milliseconds in {

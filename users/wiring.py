@@ -52,8 +52,8 @@ def build() -> Service:
     redis = RedisLink("default")
     cache = RedisUserCache(redis, ttl_seconds=settings.CACHE_TTL_SECONDS)
     reads = DatabaseReads()
-    relay = _relay(cache, reads)
-    unit_of_work = DjangoUnitOfWork(AfterCommit(cache.put, relay))
+    # Two ways to the stream: a command waits for Redis no longer than a cached read does, the worker may.
+    unit_of_work = DjangoUnitOfWork(AfterCommit(cache.put, _relay(cache, reads, redis)))
     hasher = BulkheadHasher(
         concurrency=settings.HASHING_CONCURRENCY,
         queue=settings.HASHING_QUEUE,
@@ -85,19 +85,19 @@ def build() -> Service:
         tokens=tokens,
         keyring=keyring,
         cache=cache,
-        relay=relay,
+        relay=_relay(cache, reads, RedisLink("events")),
         redis=redis,
     )
 
 
-def _relay(cache: RedisUserCache, reads: DatabaseReads) -> Relay:
+def _relay(cache: RedisUserCache, reads: DatabaseReads, link: RedisLink) -> Relay:
     def renew(user_ids: Collection[str]) -> None:
         cache.put(reads.views(user_ids))
 
     def published(envelope: dict[str, Any]) -> None:
         metrics.EVENTS_PUBLISHED.labels(envelope["event_type"]).inc()
 
-    bus = EventBus(RedisLink("events"), stream=settings.EVENT_STREAM, maxlen=settings.EVENT_STREAM_MAXLEN)
+    bus = EventBus(link, stream=settings.EVENT_STREAM, maxlen=settings.EVENT_STREAM_MAXLEN)
     return Relay(bus, renew=renew, distrust=cache.distrust, published=published)
 
 

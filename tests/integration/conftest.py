@@ -1,3 +1,4 @@
 """These tests need Django and real servers; unit tests load neither."""
 
 from tests.fixtures import *  # noqa: F403
+from tests.fragile import *  # noqa: F403

@@ -350,11 +350,14 @@ def _roles(names: Iterable[str]) -> frozenset[Role]:
 
 
 def _instant(moment: datetime | None) -> datetime | None:
-    """In UTC, as everything is kept. Raises InvalidBlock for a time without its zone."""
+    """In UTC, as everything is kept. Raises InvalidBlock for a time without its zone, or past year 9999."""
     if moment is None:
         return None
     if moment.tzinfo is None:
         raise InvalidBlock(
             "Say the time zone, as in 2026-01-31T09:30:00Z.", reason="no_time_zone", field="until"
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidBlock("This end is too far away.", reason="too_late", field="until") from None

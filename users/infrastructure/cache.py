@@ -10,10 +10,11 @@ docs/adr/0004-cache-leases.md.
 - The epoch guards against writes that could not reach Redis. A process that failed to put trusts no
   entry until it has replaced the epoch, which makes every older entry, in every process, a miss."""
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from secrets import token_hex
 from typing import cast
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 EPOCH = "users:cache:epoch"
 LEASE_MILLISECONDS = 3000
+ENTRY = re.compile(rb"\S+ (\d{1,10}) (\d{1,10})\n(\{.+\})", re.DOTALL)
 
 ACQUIRE = """
 local epoch = redis.call('GET', KEYS[3])
@@ -35,8 +37,12 @@ if not epoch then
     epoch = ARGV[1]
     redis.call('SET', KEYS[3], epoch)
 end
-local entry = redis.call('GET', KEYS[1])
-if entry and string.match(entry, '^%S+') == epoch then return {entry, false} end
+local entry = redis.pcall('GET', KEYS[1])
+if type(entry) == 'string' and string.match(entry, '^(%S+) %d+ %d+\\n') == epoch then
+    return {entry, false}
+elseif entry then
+    redis.call('DEL', KEYS[1])
+end
 local lease = epoch .. ':' .. ARGV[1]
 if redis.call('SET', KEYS[2], lease, 'NX', 'PX', ARGV[2]) then return {false, lease} end
 return {false, false}
@@ -92,8 +98,8 @@ class RedisUserCache:
                 entry, lease = redis.register_script(ACQUIRE)(keys=_keys(user_id), args=arguments)
         except RedisAway:
             return CacheAnswer("bypass")
-        if entry:
-            return CacheAnswer("hit", view=_view(user_id, entry))
+        if entry and (view := _view(user_id, entry)):
+            return CacheAnswer("hit", view=view)
         return CacheAnswer("miss", lease=lease.decode() if lease else None)
 
     def peek(self, user_ids: Sequence[str]) -> dict[str, UserView]:
@@ -102,13 +108,15 @@ class RedisUserCache:
             return {}
         try:
             with self._link.client() as redis:
-                epoch, *entries = cast(list[bytes | None], redis.mget([EPOCH, *(_entry_key(user_id) for user_id in user_ids)]))
+                epoch, *entries = cast(
+                    list[bytes | None], redis.mget([EPOCH, *(_entry_key(user_id) for user_id in user_ids)])
+                )
         except RedisAway:
             return {}
         return {
-            user_id: _view(user_id, entry)
+            user_id: view
             for user_id, entry in zip(user_ids, entries, strict=True)
-            if entry and epoch and entry.startswith(epoch + b" ")
+            if entry and epoch and entry.startswith(epoch + b" ") and (view := _view(user_id, entry))
         }
 
     def fill(self, lease: str, view: UserView) -> None:
@@ -122,7 +130,7 @@ class RedisUserCache:
         except RedisAway:
             return
 
-    def put(self, views: Iterable[UserView]) -> None:
+    def put(self, views: Collection[UserView]) -> None:
         """After commit and before the answer. When Redis cannot be told, no entry is trusted any more
         until the epoch is a new one."""
         if not self._trusted.is_set():
@@ -130,11 +138,19 @@ class RedisUserCache:
             return
         try:
             with self._link.client() as redis:
-                script = redis.register_script(PUT)
-                for view in views:
-                    script(keys=_keys(view.id), args=[view.version, view.token_version, view.json, self._ttl])
+                self._put(views, redis)
         except RedisAway:
             self.distrust()
+
+    def _put(self, views: Collection[UserView], redis: Redis) -> None:
+        script = redis.register_script(PUT)
+        # A pipeline first asks whether Redis knows the script: not worth it for one.
+        with redis.pipeline(transaction=False) if len(views) > 1 else nullcontext() as pipeline:
+            for view in views:
+                arguments: list[str | int | bytes] = [view.version, view.token_version, view.json, self._ttl]
+                script(keys=_keys(view.id), args=arguments, client=pipeline)
+            if pipeline:
+                pipeline.execute()
 
     def distrust(self) -> None:
         """Makes all entries worthless, at once if Redis answers, else as soon as it does."""
@@ -177,7 +193,7 @@ def _keys(user_id: str) -> list[str]:
     return [entry, f"{entry}:lease", EPOCH]
 
 
-def _view(user_id: str, entry: bytes) -> UserView:
-    header, _, json = entry.partition(b"\n")
-    _, version, token_version = header.split(b" ")
-    return UserView(user_id, int(version), int(token_version), json)
+def _view(user_id: str, entry: bytes) -> UserView | None:
+    """None for what was not written here: others may reach this Redis too."""
+    parts = ENTRY.fullmatch(entry)
+    return parts and UserView(user_id, int(parts[1]), int(parts[2]), parts[3])

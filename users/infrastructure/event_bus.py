@@ -39,6 +39,10 @@ class EventBus:
         self._stream = stream
         self.maxlen = maxlen
 
+    def require(self) -> None:
+        """Raises RedisAway when it is known that nothing can be published now."""
+        self._link.require()
+
     def publish(self, envelopes: Sequence[dict[str, Any]], *, floor: int) -> tuple[int, int]:
         """Adds those of the envelopes, in order of sequence, that the stream does not have yet. Answers
         the stream's top before, and how many were added: none while the top is below `floor`.

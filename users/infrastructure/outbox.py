@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from users.application.representation import timestamp
 from users.models import OutboxEvent, RelayPosition
@@ -83,11 +84,12 @@ def envelope(row: Sequence[Any]) -> dict[str, Any]:
 def give_sequences(limit: int) -> int:
     """Numbers committed rows that have no sequence yet, in id order, and answers how many. Zero also when
     another worker is at it: the counter's lock is never waited for."""
+    if not OutboxEvent.objects.filter(sequence=None).exists():
+        return 0  # an idle worker writes nothing, not even a row lock
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT sequenced FROM relay_position WHERE id = 1 FOR UPDATE SKIP LOCKED")
-        row = cursor.fetchone()
+        row = cursor.fetchone() or _new_position(cursor)
         if row is None:
-            RelayPosition.objects.bulk_create([RelayPosition(id=1)], ignore_conflicts=True)
             return 0
         # A statement of its own: its snapshot is younger than the lock, so no row is numbered twice.
         cursor.execute(
@@ -107,12 +109,32 @@ def give_sequences(limit: int) -> int:
         return int(cursor.fetchone()[0] - row[0])
 
 
-def skip_sequences_to(sequence: int) -> None:
-    """Never gives a number again that consumers have seen: for a stream that is ahead of this table."""
-    with connection.cursor() as cursor:
+def _new_position(cursor: CursorWrapper) -> tuple[int] | None:
+    """The counter's row, made when it is missing, behind the numbers that are in use. None when it is there,
+    and locked by another worker; an INSERT that hit upon it would wait for that one."""
+    if RelayPosition.objects.filter(id=1).exists():
+        return None
+    cursor.execute(
+        """
+        INSERT INTO relay_position (id, sequenced, published)
+        SELECT 1, coalesce(max(sequence), 0), 0 FROM outbox
+        ON CONFLICT DO NOTHING RETURNING sequenced
+        """
+    )
+    row: tuple[int] | None = cursor.fetchone()
+    return row
+
+
+def step_over(sequence: int) -> None:
+    """For a stream that is ahead of this table, which was restored from a backup, say: no number is given
+    again that consumers have seen, and rows that bear one get new ones unless they were published."""
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE relay_position SET sequenced = greatest(sequenced, %s) WHERE id = 1", [sequence]
+            "UPDATE relay_position SET sequenced = %s WHERE id = 1 AND sequenced < %s RETURNING published",
+            [sequence, sequence],
         )
+        if row := cursor.fetchone():
+            cursor.execute("UPDATE outbox SET sequence = NULL WHERE sequence > %s", row)
 
 
 def position() -> tuple[int, int]:

@@ -8,12 +8,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from django_redis import get_redis_connection
-from redis import Redis, RedisError
+from django_redis.pool import ConnectionFactory
+from redis import ConnectionPool, Redis, RedisError
 
 log = structlog.get_logger(__name__)
+
+
+class PoolByTimeout(ConnectionFactory):
+    """django-redis keeps one pool for each address, whatever the options: all purposes would get the timeouts
+    of the one that happens to be used first."""
+
+    def get_or_create_connection_pool(self, params: dict[str, Any]) -> ConnectionPool:
+        key = f"{params['url']} {params['socket_timeout']}"
+        if key not in self._pools:
+            self._pools[key] = self.get_connection_pool(params)
+        return self._pools[key]
 
 
 class RedisAway(Exception):
@@ -56,6 +69,11 @@ class RedisLink:
             raise RedisAway from error
         else:
             self._note_success()
+
+    def require(self) -> None:
+        """Raises RedisAway while calls would be refused; for those who have work to do before theirs."""
+        if self._failed >= self._limit and self._clock() < self._try_at:
+            raise RedisAway
 
     def answers(self) -> bool:
         """Asks Redis itself, breaker or not."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from psycopg import errors as postgres
 
 from users.application.representation import UserView, view_of
@@ -36,7 +36,7 @@ class DjangoUnitOfWork:
                 events = [event for user in users.saved for event in user.pull_events()]
                 outbox.append(events)
                 committing = True
-        except OperationalError as error:
+        except (OperationalError, InterfaceError) as error:
             if isinstance(error.__cause__, postgres.DeadlockDetected | postgres.SerializationFailure):
                 raise ConcurrentUpdate from error
             if not (committing and _was_committed(events)):

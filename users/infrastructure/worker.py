@@ -9,6 +9,7 @@ import structlog
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
+from users.infrastructure import outbox
 from users.infrastructure.idempotency import forget_old_keys
 from users.infrastructure.redis_link import RedisAway
 from users.infrastructure.relay import Relay
@@ -16,6 +17,9 @@ from users.models import UserRecord
 from users_domain.errors import DomainError
 
 log = structlog.get_logger(__name__)
+
+NUMBERED_WITHOUT_REDIS = 500
+"""Events a round, for those who read them by `GET /events` meanwhile."""
 
 
 @dataclass(slots=True)
@@ -51,10 +55,15 @@ class Worker:
         self._attempt(Duty("relay", 0, self.relay_events))
 
     def relay_events(self) -> int:
-        self._relay.check_stream()
-        return self._relay.drain(seconds=5)
+        # Not for long: the other duties have their time too.
+        try:
+            self._relay.check_stream(seconds=1)
+        except RedisAway:
+            outbox.give_sequences(NUMBERED_WITHOUT_REDIS)
+            raise
+        return self._relay.drain(seconds=1)
 
-    def end_blocks(self, limit: int = 100) -> int:
+    def end_blocks(self, limit: int = 500) -> int:
         """Lifts blocks whose time has run out, and answers how many."""
         ended = UserRecord.objects.filter(blocked_until__lte=timezone.now()).order_by("blocked_until")
         lifted = 0

@@ -1,0 +1,230 @@
+"""The schema: the migrations make what the models say, and the questions that are asked use its indexes."""
+
+import re
+from io import StringIO
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import IntegrityError, connection, connections, models
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tests.builders import a_user
+from users.application.ports import Position, UserCriteria
+from users.infrastructure import outbox
+from users.infrastructure.reads import DatabaseReads
+from users.infrastructure.repository import DjangoUserRepository, constraint_of
+from users.models import UserRecord
+from users_domain.value_objects import Email
+
+OURS = list(apps.get_app_config("users").get_models())
+
+
+@pytest.fixture
+def empty_database(database):
+    """A database without a table, in the place of the run's."""
+    usual = connection.settings_dict["NAME"]
+    name = f"{usual}_from_zero"
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {name}")
+    connections.close_all()
+    connection.settings_dict["NAME"] = name
+    yield
+    connections.close_all()
+    connection.settings_dict["NAME"] = usual
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def in_catalog(query):
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return {name for (name,) in cursor.fetchall()}
+
+
+def test_migrations_lead_from_nothing_to_the_models_and_back(empty_database):
+    call_command("migrate", verbosity=0)
+    call_command("migrate", "--check", verbosity=0)
+    assert {model._meta.db_table for model in OURS} <= in_catalog("SELECT tablename FROM pg_tables")
+
+    call_command("migrate", "users", "zero", verbosity=0)
+    call_command("migrate", verbosity=0)
+
+
+def test_no_migration_is_missing(database):
+    said = StringIO()
+    call_command("makemigrations", "--check", "--dry-run", stdout=said)
+    assert "No changes detected" in said.getvalue()
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_every_constraint_and_index_of_the_models_is_in_the_database(database, model):
+    table = model._meta.db_table
+    constraints = in_catalog(f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass")
+    indexes = in_catalog(f"SELECT indexname FROM pg_indexes WHERE tablename = '{table}'")
+
+    assert {constraint.name for constraint in model._meta.constraints} <= constraints
+    assert {index.name for index in model._meta.indexes} <= indexes
+    for field in model._meta.fields:
+        if field.unique and not field.primary_key:
+            assert [
+                name
+                for name in constraints
+                if re.match(rf"{table}_{field.column}_\w+_uniq|.*{field.column}.*key", name)
+            ]
+
+
+def test_the_models_name_what_the_service_relies_on():
+    named = {each.name for each in [*UserRecord._meta.constraints, *UserRecord._meta.indexes]}
+    assert named >= {
+        "users_email_unique",
+        "users_status_known",
+        "users_block_complete",
+        "users_version_positive",
+        "users_created_idx",
+        "users_status_created_idx",
+        "users_email_prefix_idx",
+        "users_email_trigram_idx",
+        "users_name_trigram_idx",
+        "users_roles_idx",
+        "users_blocked_until_idx",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "constraint"),
+    [
+        ({"email": "taken@example.com"}, "users_email_unique"),
+        ({"status": "asleep"}, "users_status_known"),
+        ({"status": "blocked"}, "users_block_complete"),
+        ({"status": "blocked", "block_reason": "spam"}, "users_block_complete"),
+        ({"blocked_until": timezone.now()}, "users_block_complete"),
+        ({"block_reason": "spam"}, "users_block_complete"),
+        ({"version": 0}, "users_version_positive"),
+    ],
+)
+def test_the_database_refuses_what_no_user_can_be(database, changed, constraint):
+    repository = DjangoUserRepository()
+    repository.add(a_user(email=Email("taken@example.com")))
+    user = a_user()
+    repository.add(user)
+
+    with pytest.raises(IntegrityError) as refusal:
+        UserRecord.objects.filter(id=user.id.value).update(**changed)
+    assert constraint_of(refusal.value) == constraint
+
+
+# --- Indexes -----------------------------------------------------------------------------------------
+
+CROWD = """
+INSERT INTO users (id, email, name, status, roles, password_hash, email_verified, block_reason, blocked_at,
+                   blocked_until, token_version, created_at, updated_at, version)
+SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid,
+       md5(n::text) || '@example.com', 'Name ' || md5((-n)::text),
+       CASE WHEN n % 50 = 0 THEN 'blocked' ELSE 'active' END,
+       CASE WHEN n % 100 = 0 THEN '{operator}' ELSE '{}' END::varchar[], 'x', false,
+       CASE WHEN n % 50 = 0 THEN 'spam' END, CASE WHEN n % 50 = 0 THEN now() END,
+       CASE WHEN n % 100 = 0 THEN now() + n * interval '1 hour' END,
+       1, now() - n * interval '1 minute', now(), 1
+FROM generate_series(1, 20000) AS n;
+INSERT INTO outbox (event_id, event_type, user_id, user_version, occurred_at, data, sequence)
+SELECT gen_random_uuid(), 'user.created', ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 1,
+       now(), '{}', CASE WHEN n <= 3990 THEN n END
+FROM generate_series(1, 4000) AS n;
+"""
+
+
+@pytest.fixture
+def crowd(database):
+    with connection.cursor() as cursor:
+        cursor.execute(CROWD)
+        cursor.execute("VACUUM ANALYZE users")
+        cursor.execute("VACUUM ANALYZE outbox")
+
+
+def plan(ask):
+    """How PostgreSQL answers the one statement that `ask` makes."""
+    with CaptureQueriesContext(connection) as queries:
+        ask()
+    [query] = queries.captured_queries
+    return explain(query["sql"])
+
+
+def explain(query):
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (COSTS OFF) {query}")
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+def users(after=None, **criteria):
+    return lambda: DatabaseReads().users(UserCriteria(**criteria), after, 51)
+
+
+PLACE = Position(timezone.now() - timezone.timedelta(hours=10), "01900000-0000-7000-8000-000000000600")
+
+QUESTIONS = {
+    "one user": (lambda: DatabaseReads().view("01900000-0000-7000-8000-000000000017"), "users_pkey"),
+    "by email": (users(email="nobody@example.com"), "users_email_(unique|prefix_idx)"),
+    "by prefix": (users(email_prefix="ab12"), "users_email_prefix_idx"),
+    "by part": (users(text="ab12cd"), "users_email_trigram_idx"),
+    "by part of the name": (users(text="ab12cd"), "users_name_trigram_idx"),
+    "by role": (users(role="operator"), "users_roles_idx"),
+    "by status": (users(status="blocked"), "users_status_created_idx"),
+    "first page": (users(), "users_created_idx"),
+    "a later page": (users(after=PLACE), "users_created_idx"),
+    "a later page by status": (users(after=PLACE, status="blocked"), "users_status_created_idx"),
+    "by ids": (users(ids=["01900000-0000-7000-8000-000000000017"]), "users_pkey"),
+    "since": (users(created_after=timezone.now()), "users_created_idx"),
+    "who is to be unblocked": (
+        lambda: list(
+            UserRecord.objects.filter(blocked_until__lte=timezone.now()).order_by("blocked_until")[:100]
+        ),
+        "users_blocked_until_idx",
+    ),
+    "a history": (
+        lambda: DatabaseReads().history("01900000-0000-7000-8000-000000000017", 0, 51),
+        "outbox_user_version_unique",
+    ),
+    "the feed": (lambda: DatabaseReads().feed(3900, 51), "outbox_sequence"),
+    "what is to be published": (lambda: outbox.batch(3900, 51), "outbox_sequence"),
+}
+
+
+def test_every_question_is_answered_by_its_index(crowd):
+    plans = {question: plan(ask) for question, (ask, _) in QUESTIONS.items()}
+
+    astray = {
+        question: found
+        for question, found in plans.items()
+        if not re.search(QUESTIONS[question][1], found) or "Seq Scan" in found
+    }
+    assert not astray, astray
+
+
+def test_numbering_looks_only_at_what_has_no_number(crowd):
+    found = explain("SELECT id FROM outbox WHERE sequence IS NULL ORDER BY id LIMIT 500")
+    assert re.search("outbox_unsequenced_idx|Index Cond: .sequence IS NULL", found), found
+
+
+def test_a_page_is_not_sorted(crowd):
+    """The index has the order: a page of a million users costs what a page of a thousand does."""
+    assert "Sort" not in plan(users())
+    assert "Sort" not in plan(users(after=PLACE))
+    assert "Sort" not in plan(users(status="active"))
+
+
+def test_a_plan_without_its_index_would_be_noticed(crowd):
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; DROP INDEX users_name_trigram_idx")
+        try:
+            assert "users_name_trigram_idx" not in plan(users(text="ab12cd"))
+            assert "users_email_trigram_idx" not in plan(users(text="ab12cd"))  # useless on its own
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+def test_every_table_has_a_model():
+    assert {model._meta.db_table for model in OURS} == {"users", "outbox", "relay_position", "idempotency"}
+    assert all(isinstance(model._meta.pk, models.Field) for model in OURS)

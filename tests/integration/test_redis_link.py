@@ -1,0 +1,196 @@
+"""The way to Redis: a dead one costs next to nothing, and a live one is found again."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+from django_redis import get_redis_connection
+from redis import RedisError
+
+from tests.together import together
+from users.infrastructure.redis_link import RedisAway, RedisLink
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Deaf:
+    """Listens where Redis would, counts who connects, and hangs up without a word."""
+
+    def __init__(self, port):
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                connection.close()
+
+    def close(self):
+        with contextlib.suppress(OSError):  # closed already
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def deaf(fragile_redis):
+    """In the place of Redis, which is stopped meanwhile."""
+    fragile_redis.stop()
+    server = Deaf(fragile_redis.port)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def link(clock):
+    return RedisLink("default", clock=clock)
+
+
+def use(link):
+    with link.client() as redis:
+        return redis.ping()
+
+
+def failing(link, times):
+    for _ in range(times):
+        with pytest.raises(RedisAway):
+            use(link)
+
+
+def test_a_live_redis_answers(link, fragile_redis):
+    assert use(link) is True
+    assert link.answers() is True
+
+
+def test_a_call_is_tried_once(link, deaf):
+    """redis-py's default is ten more times, with pauses."""
+    failing(link, 1)
+
+    assert deaf.connections == 1
+
+
+def test_after_five_failures_in_a_row_nobody_tries_any_more(link, deaf):
+    failing(link, 100)
+
+    assert deaf.connections == 5
+
+
+def test_every_second_one_caller_may_try(link, deaf, clock):
+    failing(link, 10)
+    for tries in (6, 7, 8):
+        clock.now += 0.99
+        failing(link, 10)
+        assert deaf.connections == tries - 1
+        clock.now += 0.02
+        failing(link, 10)
+        assert deaf.connections == tries
+
+
+def test_of_many_threads_one_tries(link, deaf, clock):
+    failing(link, 5)
+    clock.now += 1.5
+
+    outcomes = together([lambda: use(link)] * 16)
+
+    assert {type(outcome) for outcome in outcomes} == {RedisAway}
+    assert deaf.connections == 6
+
+
+def test_when_redis_is_back_the_first_try_opens_the_way_for_all(link, deaf, clock, fragile_redis):
+    failing(link, 10)
+    deaf.close()
+    fragile_redis.start()
+    failing(link, 3)  # nobody knows yet
+
+    clock.now += 1.01
+    assert [use(link) for _ in range(5)] == [True] * 5
+
+
+def test_failures_that_are_not_in_a_row_do_not_add_up(link, fragile_redis):
+    for _ in range(3):
+        for _ in range(4):
+            with pytest.raises(RedisAway), link.client() as redis:
+                redis.execute_command("NONSENSE")
+        assert use(link) is True
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_redis(link, fragile_redis):
+    for _ in range(10):
+        with pytest.raises(ZeroDivisionError), link.client():
+            raise ZeroDivisionError
+    assert use(link) is True
+
+
+def test_who_has_work_to_do_first_can_ask_without_taking_the_turn_to_try(link, deaf, clock):
+    link.require()
+    failing(link, 5)
+    with pytest.raises(RedisAway):
+        link.require()
+    clock.now += 1.01
+    link.require()
+    link.require()
+    assert deaf.connections == 5
+    failing(link, 2)
+    assert deaf.connections == 6
+
+
+def test_a_probe_asks_nobody_and_its_success_counts_for_all(link, deaf, clock, fragile_redis):
+    failing(link, 10)
+    with pytest.raises(RedisAway), link.probe() as redis:
+        redis.ping()
+    assert deaf.connections == 6
+    assert link.answers() is False
+    deaf.close()
+    fragile_redis.start()
+
+    with link.probe() as redis:
+        redis.ping()
+    assert use(link) is True
+
+
+def test_a_frozen_redis_costs_a_caller_a_fifth_of_a_second_and_nobody_else_anything(fragile_redis):
+    link = RedisLink("default")
+    use(link)
+    fragile_redis.pause()
+    began = time.monotonic()
+    failing(link, 5)
+    frozen = time.monotonic() - began
+    failing(link, 200)
+    refused = time.monotonic() - began - frozen
+
+    assert 0.9 < frozen < 2.5
+    assert refused < 0.2
+
+
+def test_connections_of_before_a_restart_are_replaced_without_an_error(link, fragile_redis):
+    use(link)
+    fragile_redis.kill()
+    fragile_redis.start()
+
+    assert use(link) is True
+
+
+@pytest.mark.parametrize("alias", ["default", "events"])
+def test_both_ways_try_once_and_do_not_wait_long(deaf, alias):
+    with pytest.raises(RedisError):
+        get_redis_connection(alias).ping()
+
+    pool = get_redis_connection(alias).connection_pool.connection_kwargs
+    assert deaf.connections == 1
+    assert pool["socket_timeout"] == pool["socket_connect_timeout"] == {"default": 0.2, "events": 2}[alias]

@@ -1,0 +1,508 @@
+"""The relay: every committed event goes to the stream once, in order and without a gap, whatever happens to
+Redis and to other relays meanwhile; and no command fails or waits for it."""
+
+import json
+import threading
+import time
+from collections import defaultdict
+
+import pytest
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+from uuid_utils.compat import uuid7
+
+from tests.builders import an_actor, an_admin
+from tests.together import eventually, in_background, together
+from users import wiring
+from users.application.commands import BlockUser, RegisterUser, RenameUser
+from users.infrastructure import metrics, outbox
+from users.infrastructure.event_bus import EventBus
+from users.infrastructure.redis_link import RedisAway, RedisLink
+from users.infrastructure.relay import AfterCommit, Relay
+from users.models import OutboxEvent
+from users_domain.errors import ConcurrentUpdate
+from users_domain.value_objects import SYSTEM
+
+ADMIN = an_actor(an_admin())
+STREAM = "users.events"
+
+
+def rows(count):
+    """Committed events that nobody has numbered yet."""
+    OutboxEvent.objects.bulk_create(
+        OutboxEvent(
+            event_id=uuid7(),
+            event_type="user.renamed",
+            user_id=uuid7(),
+            user_version=1,
+            occurred_at=timezone.now(),
+            data={},
+        )
+        for _ in range(count)
+    )
+
+
+def stream(redis):
+    """Sequences and envelopes as a consumer reads them; checks the form of every entry on the way."""
+    entries = []
+    for entry_id, fields in redis.xrange(STREAM):
+        assert list(fields) == [b"event"]
+        envelope = json.loads(fields[b"event"])
+        assert entry_id.decode() == f"{envelope['sequence']}-0"
+        entries.append(envelope)
+    return entries
+
+
+def published_to(redis):
+    return [envelope["sequence"] for envelope in stream(redis)]
+
+
+def metric(name, **labels):
+    for family in text_string_to_metric_families(metrics.page().decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return 0
+
+
+class Lab:
+    """A relay of the test's own, over the run's Redis."""
+
+    def __init__(self, **options):
+        self.bus = EventBus(RedisLink("events"), stream=STREAM, maxlen=options.pop("maxlen", 100_000))
+        self.renewed = []
+        self.distrusted = 0
+        self.told = []
+        self.relay = Relay(
+            self.bus,
+            renew=self.renewed.append,
+            distrust=self._distrust,
+            published=lambda envelope: self.told.append(envelope["sequence"]),
+            **options,
+        )
+
+    def _distrust(self):
+        self.distrusted += 1
+
+
+@pytest.fixture
+def lab(database):
+    return Lab()
+
+
+def rename(service, user_id, name):
+    return service.commands.rename(RenameUser(user_id=user_id, name=name, by=SYSTEM))
+
+
+# --- The way of an event -----------------------------------------------------------------------------
+
+
+def test_when_a_command_answers_its_event_is_in_the_stream(service, people, redis):
+    user_id = people.user("Ann")
+    service.commands.block(BlockUser(user_id=user_id, reason="spam", by=ADMIN))
+
+    assert stream(redis) == outbox.batch(0, 10)
+    assert [each["event_type"] for each in stream(redis)] == ["user.created", "user.blocked"]
+    assert outbox.position() == (2, 2)
+
+
+def test_a_simple_listener_hears_the_same_json_on_the_channel_of_its_type(service, people, redis):
+    user_id = people.user("Ann")
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe("user.blocked")
+        eventually(lambda: redis.pubsub_numsub("user.blocked") == [(b"user.blocked", 1)])
+        rename(service, user_id, "Anna")
+        service.commands.block(BlockUser(user_id=user_id, reason="spam", by=ADMIN))
+
+        heard = eventually(lambda: listener.get_message(timeout=1))
+        nothing_more = listener.get_message(timeout=0.05)
+
+    assert heard["channel"] == b"user.blocked"
+    assert heard["data"] == redis.xrange(STREAM)[-1][1][b"event"]
+    assert nothing_more is None
+
+
+def test_whoever_hears_of_an_event_reads_a_user_who_is_no_older(service, people, redis):
+    """The cache is renewed before the event is out."""
+    user_id = people.user("Ann")
+    service.queries.get(user_id)
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe("user.renamed")
+        eventually(lambda: redis.pubsub_numsub("user.renamed") == [(b"user.renamed", 1)])
+        wrong = []
+
+        def listen(stop):
+            while not stop.is_set():
+                if message := listener.get_message(timeout=0.05):
+                    known = json.loads(message["data"])["user_version"]
+                    if service.cache.get(user_id).view.version < known:
+                        wrong.append(known)
+
+        with in_background(listen):
+            for n in range(30):
+                rename(service, user_id, f"Ann {n}")
+    assert wrong == []
+
+
+def test_published_events_are_counted_by_type_and_the_backlog_is_shown(service, people, redis):
+    before = metric("user_events_published_total", event_type="user.created")
+    people.user("Ann")
+    people.user("Bob")
+    assert metric("user_events_published_total", event_type="user.created") == before + 2
+    assert metric("user_events_pending") == metric("user_events_lag_seconds") == 0
+
+    rows(3)
+    assert metric("user_events_pending") == 3
+    assert metric("user_events_lag_seconds") > 0
+    service.relay.drain(seconds=5)
+    assert metric("user_events_pending") == metric("user_events_lag_seconds") == 0
+
+
+def test_a_crash_between_commit_and_hook_loses_neither_event_nor_cache(service, people, redis):
+    user_id = people.user("Ann")
+    service.queries.get(user_id)
+    real, service.commands._unit_of_work._after_commit = (
+        service.commands._unit_of_work._after_commit,
+        lambda views: None,  # the process is gone before its hook ran
+    )
+    rename(service, user_id, "Anna")
+    assert service.cache.get(user_id).view.version == 1
+    service.commands._unit_of_work._after_commit = real
+
+    service.relay.drain(seconds=5)
+
+    assert service.cache.get(user_id).view.version == 2
+    assert published_to(redis) == [1, 2]
+
+
+def test_what_the_caller_has_put_is_not_renewed_again_unless_an_event_is_newer(lab):
+    rows(3)
+    outbox.give_sequences(10)
+    first, second, third = (envelope["user_id"] for envelope in outbox.batch(0, 10))
+
+    lab.relay.drain(seconds=5, fresh={first: 1, second: 0})
+
+    assert lab.renewed == [{second, third}]
+
+
+# --- Several relays, many writers --------------------------------------------------------------------
+
+
+def test_many_writers_and_several_relays_publish_everything_once_and_in_each_users_order(service, redis):
+    """Each writer's hook is a relay, too; two workers drain beside them."""
+    users = [
+        service.commands.register(
+            RegisterUser(email=f"u{n}@example.com", name=f"User {n}", password="correct horse")
+        ).id
+        for n in range(5)
+    ]
+    processes = [service, wiring.build(), wiring.build()]
+    done = threading.Event()
+    told_before = metric("user_events_published_total", event_type="user.renamed")
+
+    def write(number):
+        def act():
+            renamed = 0
+            for change in range(30):
+                try:
+                    rename(processes[number % 3], users[(number + change) % 5], f"Name {number} {change}")
+                    renamed += 1
+                except ConcurrentUpdate:
+                    continue
+            return renamed
+
+        return act
+
+    def write_all():
+        try:
+            return sum(together([write(number) for number in range(8)]))
+        finally:
+            done.set()
+
+    def drain(process):
+        def act():
+            while not done.is_set():
+                process.relay.drain(seconds=1)
+                time.sleep(0.001)
+
+        return act
+
+    renamed, *_ = together([write_all, drain(processes[1]), drain(processes[2])])
+    eventually(lambda: service.relay.drain(seconds=5) == 0 and outbox.backlog().pending == 0)
+
+    events = stream(redis)
+    assert renamed > 100
+    assert [each["sequence"] for each in events] == list(range(1, len(users) + renamed + 1))
+    assert events == outbox.batch(0, 10_000)
+    versions = defaultdict(list)
+    for each in events:
+        versions[each["user_id"]].append(each["user_version"])
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in versions.values())
+    assert metric("user_events_published_total", event_type="user.renamed") == told_before + renamed
+
+
+def test_two_relays_at_once_publish_nothing_twice(database, redis):
+    rows(400)
+    first, second = Lab(batch_size=7), Lab(batch_size=11)
+
+    sent = together([lambda: first.relay.drain(seconds=20), lambda: second.relay.drain(seconds=20)])
+    sent.append(first.relay.drain(seconds=20))
+
+    assert sum(sent) == 400
+    assert published_to(redis) == list(range(1, 401))
+    assert sorted(first.told + second.told) == list(range(1, 401))
+
+
+def test_one_thread_of_a_process_drains_for_all_and_nobodys_wish_is_lost(database, redis):
+    lab = Lab(batch_size=5)
+
+    def act():
+        for _ in range(5):
+            rows(3)
+            lab.relay.drain(seconds=5)
+
+    together([act] * 8)
+
+    assert published_to(redis) == list(range(1, 121))
+
+
+def test_a_zombie_relay_adds_nothing(lab, redis):
+    """It slept with a batch in its hands while others went on."""
+    rows(10)
+    outbox.give_sequences(100)
+    batch = outbox.batch(2, 5)
+    lab.relay.drain(seconds=5)
+    before = redis.xrange(STREAM)
+
+    assert lab.bus.publish(batch, floor=2) == (10, 0)
+    assert redis.xrange(STREAM) == before
+
+
+def test_a_zombie_relay_makes_no_gap_in_a_stream_that_was_emptied_meanwhile(lab, redis):
+    rows(10)
+    outbox.give_sequences(100)
+    batch = outbox.batch(5, 5)
+    lab.relay.drain(seconds=5)
+    redis.flushall()
+
+    assert lab.bus.publish(batch, floor=5) == (0, 0)
+    assert redis.exists(STREAM) == 0
+
+
+# --- Redis loses data --------------------------------------------------------------------------------
+
+
+def test_after_flushall_the_stream_is_rebuilt_exactly(service, people, redis):
+    user_id = people.user("Ann")
+    for n in range(20):
+        rename(service, user_id, f"Ann {n}")
+    before = redis.xrange(STREAM)
+    redis.flushall()
+
+    service.relay.check_stream()
+
+    assert redis.xrange(STREAM) == before
+    assert outbox.position() == (21, 21)
+
+
+def test_after_flushall_the_next_command_alone_notices(service, people, redis):
+    user_id = people.user("Ann")
+    rename(service, user_id, "Anna")
+    redis.flushall()
+    rename(service, user_id, "Annabel")
+    eventually(lambda: service.relay.drain(seconds=1) == 0)
+
+    assert published_to(redis) == [1, 2, 3]
+
+
+def test_a_rebuilt_stream_goes_no_further_back_than_it_would_keep(database, redis):
+    lab = Lab(maxlen=50, batch_size=20)
+    rows(130)
+    lab.relay.drain(seconds=5)
+    redis.flushall()
+
+    lab.relay.check_stream()
+
+    assert published_to(redis) == list(range(81, 131))
+
+
+def test_a_stream_that_fell_back_to_older_data_gets_the_rest_and_the_cache_is_not_trusted(
+    service, people, redis
+):
+    """As a replica that lagged, or a restart from an older file: entries of the cache are old as well."""
+    user_id = people.user("Ann")
+    service.queries.get(user_id)
+    older = {key: redis.dump(key) for key in redis.keys("*")}
+    rename(service, user_id, "Anna")
+    before = redis.xrange(STREAM)
+    redis.flushall()
+    for key, content in older.items():
+        redis.restore(key, 0, content)
+    assert published_to(redis) == [1]
+
+    service.relay.check_stream()
+
+    assert redis.xrange(STREAM) == before
+    assert service.queries.get(user_id).version == 2
+
+
+def test_a_rebuilding_that_is_interrupted_is_taken_up_again(database, redis):
+    lab = Lab(batch_size=10)
+    rows(35)
+    lab.relay.drain(seconds=5)
+    redis.flushall()
+
+    lab.relay.check_stream(seconds=-1)
+    assert published_to(redis) == list(range(1, 11))
+
+    lab.relay.check_stream()
+    assert published_to(redis) == list(range(1, 36))
+    assert lab.distrusted == 2
+
+
+def test_redis_killed_and_back_empty_gets_everything_while_the_worker_runs(
+    service, people, fragile_redis, redis_client
+):
+    user_id = people.user("Ann")
+    with in_background(service.worker().run):
+        eventually(lambda: published_to(redis_client) == [1])
+        fragile_redis.kill()
+        for n in range(5):
+            assert rename(service, user_id, f"Ann {n}").version == n + 2
+        assert metric("user_events_pending") == 5
+        fragile_redis.start()
+        eventually(lambda: published_to(redis_client) == [1, 2, 3, 4, 5, 6])
+        eventually(lambda: metric("user_events_pending") == 0)
+
+
+def test_a_frozen_redis_loses_nothing_either(service, people, fragile_redis, redis_client):
+    user_id = people.user("Ann")
+    with in_background(service.worker().run):
+        fragile_redis.pause()
+        for n in range(3):
+            rename(service, user_id, f"Ann {n}")
+        fragile_redis.resume()
+        eventually(lambda: published_to(redis_client) == [1, 2, 3, 4], seconds=15)
+    assert stream(redis_client) == outbox.batch(0, 10)
+
+
+# --- A stream ahead of the table ---------------------------------------------------------------------
+
+
+def ahead(redis, top=100):
+    """The table comes from a backup, or is new: consumers have read up to `top`."""
+    redis.xadd(STREAM, {"event": json.dumps({"sequence": top})}, id=f"{top}-0")
+
+
+def test_numbers_that_consumers_have_seen_are_not_given_again(lab, redis):
+    rows(2)
+    outbox.give_sequences(1)
+    ahead(redis)
+
+    lab.relay.check_stream()
+    rows(1)
+    lab.relay.drain(seconds=5)
+
+    assert published_to(redis) == [100, 101, 102, 103]
+    assert OutboxEvent.objects.filter(sequence__gt=100).count() == 3
+
+
+def test_a_command_before_the_workers_check_loses_no_event_either(service, people, redis):
+    ahead(redis)
+
+    people.user("Ann")
+    people.user("Bob")
+
+    assert published_to(redis) == [100, 101, 102]
+
+
+def test_what_was_published_before_keeps_its_number(lab, redis):
+    rows(3)
+    lab.relay.drain(seconds=5)
+    ahead(redis)
+    lab.relay.check_stream()
+    rows(1)
+    lab.relay.drain(seconds=5)
+
+    assert published_to(redis) == [1, 2, 3, 100, 101]
+    assert list(OutboxEvent.objects.order_by("id").values_list("sequence", flat=True)) == [1, 2, 3, 101]
+
+
+def test_a_stream_that_is_not_ahead_is_left_alone(lab, redis):
+    rows(3)
+    lab.relay.drain(seconds=5)
+
+    for _ in range(3):
+        lab.relay.check_stream()
+
+    assert outbox.position() == (3, 3)
+    assert published_to(redis) == [1, 2, 3]
+    assert lab.distrusted == 0
+
+
+# --- No command fails or waits -----------------------------------------------------------------------
+
+
+def test_a_stream_that_cannot_be_written_fails_no_command(service, people, redis):
+    redis.set(STREAM, "somebody else's")
+
+    user_id = people.user("Ann")
+    assert rename(service, user_id, "Anna").version == 2
+    with pytest.raises(RedisAway):
+        service.relay.drain(seconds=1)
+
+    redis.delete(STREAM)
+    service.relay.drain(seconds=1)
+    assert published_to(redis) == [1, 2]
+
+
+def test_a_failing_counter_fails_no_command(service, people, monkeypatch):
+    def broken(limit):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(outbox, "give_sequences", broken)
+
+    assert people.user("Ann")
+
+
+def test_a_hook_publishes_about_as_much_as_its_budget_allows(database, redis):
+    lab = Lab(batch_size=10)
+    rows(200)
+    hook = AfterCommit(lambda views: None, lab.relay, budget_seconds=0)
+
+    hook([])
+    assert published_to(redis) == list(range(1, 11))
+    assert lab.relay.drain(seconds=5) == 190
+
+
+def test_a_hook_does_not_rebuild_a_whole_stream(database, redis):
+    lab = Lab(batch_size=10)
+    rows(200)
+    lab.relay.drain(seconds=5)
+    redis.flushall()
+    rows(1)
+    hook = AfterCommit(lambda views: None, lab.relay, budget_seconds=0)
+
+    hook([])
+    assert published_to(redis) == list(range(1, 11))
+    lab.relay.drain(seconds=5)
+    assert published_to(redis) == list(range(1, 202))
+
+
+def test_a_hook_does_not_drain_for_others_for_ever(database, redis):
+    """Others keep coming while it drains; when its time is up it goes, and the worker does the rest."""
+    lab = Lab(batch_size=10)
+    real_renew = lab.relay._renew
+
+    def others_come(users):
+        rows(1)
+        lab.relay._wanted.set()
+        real_renew(users)
+
+    lab.relay._renew = others_come
+    rows(1)
+    began = time.monotonic()
+
+    together([lambda: lab.relay.drain(seconds=0.1)], seconds=10)
+
+    assert time.monotonic() - began < 3

@@ -1,0 +1,183 @@
+"""The read side over fakes: when it asks the cache, when the primary, and what its pages lead to."""
+
+import pytest
+
+from tests.builders import a_user, later
+from tests.fakes import InMemoryReads, InMemoryUserCache, InMemoryUserRepository, PlainCursors, Stopwatch
+from users.application.errors import InvalidQuery
+from users.application.ports import UserCriteria
+from users.application.queries import UserQueries
+from users.application.representation import view_of
+from users_domain.errors import UserNotFound, VersionMismatch
+from users_domain.value_objects import UserStatus
+
+
+class House:
+    def __init__(self) -> None:
+        self.ann = a_user(version=5, token_version=2)
+        self.users = InMemoryUserRepository(self.ann)
+        self.cache = InMemoryUserCache()
+        self.reads = InMemoryReads(self.users)
+        self.stopwatch = Stopwatch()
+        self.noted: list[str] = []
+        self.queries = UserQueries(
+            reads=self.reads,
+            cache=self.cache,
+            cursors=PlainCursors(),
+            measure=self.stopwatch,
+            note_cache=self.noted.append,
+        )
+
+    def get(self, **more):
+        return self.queries.get(str(self.ann.id), **more)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_miss_reads_the_primary_and_fills_the_cache(house):
+    assert house.get() == view_of(house.ann)
+    assert house.get() == view_of(house.ann)
+
+    assert house.noted == ["miss", "hit"]
+    assert house.reads.asked == 1
+    assert house.stopwatch.measured == [("get", True), ("get", True)]
+
+
+def test_without_a_lease_nothing_is_filled(house):
+    house.cache.get(str(house.ann.id))  # somebody else has it
+
+    assert house.get() == view_of(house.ann)
+    assert house.cache.entries == {}
+    assert house.noted == ["miss"]
+
+
+def test_with_the_cache_away_every_read_asks_the_primary(house):
+    house.cache.away = True
+
+    assert [house.get(), house.get()] == [view_of(house.ann)] * 2
+    assert house.noted == ["bypass", "bypass"]
+    assert house.reads.asked == 2
+
+
+def test_what_the_caller_has_seen_already_counts_as_a_hit(house):
+    seen = view_of(a_user(id=house.ann.id, version=4))
+
+    assert house.get(seen=seen) == seen
+    assert house.noted == ["hit"]
+    assert house.reads.asked == 0
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_min_version_is_never_answered_by_an_older_entry(house, seen):
+    old = view_of(a_user(id=house.ann.id, version=4))
+    house.cache.entries[old.id] = old
+
+    assert house.get(min_version=5, seen=old if seen else None) == view_of(house.ann)
+    assert house.get(min_version=4) == old
+    assert house.noted == ["miss", "hit"]
+
+
+def test_min_version_beyond_the_primary_is_refused(house):
+    for _ in range(2):  # from the primary, then from the cache and the primary
+        with pytest.raises(VersionMismatch):
+            house.get(min_version=6)
+    assert house.get(min_version=5).version == 5
+
+
+@pytest.mark.parametrize(
+    "named", ["17", "", "me", "01900000-0000-7000-8000-000000000000", "00000000-0000-4000-8000-000000000000"]
+)
+def test_whoever_is_not_there_is_not_found(house, named):
+    for ask in (house.queries.get, lambda who: house.queries.history(who, limit=5, cursor=None)):
+        with pytest.raises(UserNotFound):
+            ask(named)
+
+
+def test_an_id_is_found_in_any_case(house):
+    house.get()
+
+    assert house.queries.get(str(house.ann.id).upper()) == view_of(house.ann)
+    assert house.noted == ["miss", "hit"]
+
+
+def test_the_token_version_comes_from_what_was_seen_else_the_cache_else_the_primary(house):
+    key = str(house.ann.id)
+    assert house.queries.token_version(key, seen=view_of(a_user(token_version=9))) == 9
+    assert house.reads.asked == 0
+    assert house.queries.token_version(key) == 2
+    assert house.queries.token_version(key) == 2
+    assert house.reads.asked == 1
+    house.cache.away = True
+    assert house.queries.token_version(key) == 2
+    with pytest.raises(UserNotFound):
+        house.queries.token_version(str(a_user().id))
+
+
+def everybody(house, limit, criteria=None):
+    """All pages of the list, following the cursor."""
+    pages, cursor = [], None
+    while True:
+        page = house.queries.list(criteria or UserCriteria(), limit=limit, cursor=cursor)
+        pages.append(page.results)
+        if page.cursor is None:
+            return pages
+        cursor = page.cursor
+
+
+def test_pages_hold_everybody_once_newest_first_and_end(house):
+    born = [a_user(created_at=later(seconds=n // 2)) for n in range(6)]  # pairs of the same instant
+    house.users.stored = {user.id: user for user in born}
+
+    pages = everybody(house, 2)
+
+    newest_first = sorted(born, key=lambda user: (user.created_at, str(user.id)), reverse=True)
+    assert [each for page in pages for each in page] == [view_of(user).json for user in newest_first]
+    assert [len(page) for page in pages] == [2, 2, 2]  # no empty page at the end
+
+
+def test_filters_reach_the_reads(house):
+    blocked = a_user(status=UserStatus.BLOCKED)
+    house.users.stored[blocked.id] = blocked
+
+    assert everybody(house, 5, UserCriteria(status="blocked")) == [[view_of(blocked).json]]
+
+
+def test_the_cursor_of_another_list_is_refused(house):
+    house.reads.envelopes = [
+        {"user_id": str(house.ann.id), "user_version": n, "sequence": n} for n in (1, 2, 3)
+    ]
+    other = house.queries.history(str(house.ann.id), limit=1, cursor=None).cursor
+
+    with pytest.raises(InvalidQuery):
+        house.queries.list(UserCriteria(), limit=1, cursor=other)
+
+
+def test_the_history_leads_through_all_events_oldest_first(house):
+    key = str(house.ann.id)
+    house.reads.envelopes = [
+        {"user_id": who, "user_version": n, "sequence": n} for n in (1, 2, 3, 4, 5) for who in (key, "other")
+    ]
+    versions, cursor = [], None
+    for _ in range(3):
+        page = house.queries.history(key, limit=2, cursor=cursor)
+        versions.append([event["user_version"] for event in page.results])
+        cursor = page.cursor
+
+    assert versions == [[1, 2], [3, 4], [5]]
+    assert cursor is None
+
+
+def test_a_user_without_events_has_an_empty_history(house):
+    assert house.queries.history(str(house.ann.id), limit=2, cursor=None).results == []
+
+
+def test_the_feed_goes_on_from_its_last_sequence(house):
+    house.reads.envelopes = [{"sequence": n} for n in (1, 2, 3, 4)]
+
+    first = house.queries.feed(after=0, limit=3)
+    assert first == {"results": [{"sequence": 1}, {"sequence": 2}, {"sequence": 3}], "next": 3}
+    assert house.queries.feed(after=3, limit=3) == {"results": [{"sequence": 4}], "next": None}
+    assert house.queries.feed(after=4, limit=3) == {"results": [], "next": None}
