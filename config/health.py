@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
@@ -43,7 +43,7 @@ def _postgresql() -> str:
         else:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
-    except DatabaseError:
+    except Error:
         return "unavailable"
     return "ok" if _migrated else "migrations pending"
 

@@ -97,13 +97,13 @@ class GateMiddleware:
         return None
 
 
-class MetricsMiddleware(PrometheusAfterMiddleware):  # type: ignore[misc]
+class MetricsMiddleware(PrometheusAfterMiddleware):
     """django-prometheus' own makes a histogram of every word that a stranger sends as a method."""
 
     def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: Any) -> Any:
         if "method" in labels:
-            labels["method"] = self._method(request)
-        return super().label_metric(metric, request, response, **labels)
+            labels["method"] = self._method(request)  # type: ignore[no-untyped-call]
+        return super().label_metric(metric, request, response, **labels)  # type: ignore[no-untyped-call]
 
 
 def _is_page(request: HttpRequest) -> bool:
