@@ -17,7 +17,7 @@ run: venv ## PostgreSQL, Redis, migrations, first administrator, web and worker,
 	@exec $(PY) -m config.devserver
 
 test: venv ## the whole suite (ARGS="-k word" for a part)
-	@exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@exec $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-unit: venv ## only what needs no server
 	@exec $(PY) -m pytest tests/unit $(ARGS)
@@ -40,6 +40,6 @@ lock: venv ## resolve requirements/*.in into the hash-locked *.txt
 	$$uv requirements/run.in -o requirements/run.txt && $$uv requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
 
 clean: ## stop the servers, and remove their data, caches and .venv
-	@test ! -x $(PY) || for folder in .local/check .local/test .local; do $(PY) -m config.embedded destroy --local-dir $$folder; done
+	@test ! -x $(PY) || for folder in $$(ls -d .local/test-* 2>/dev/null) .local/check .local; do $(PY) -m config.embedded destroy --local-dir $$folder; done
 	@rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

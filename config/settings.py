@@ -146,7 +146,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "connect_timeout": 2,
         "application_name": "user-service",
-        # A network that swallows packets is noticed within seconds; the kernel alone would take a quarter hour.
+        # A network that swallows packets is noticed within seconds, not after a quarter of an hour.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,

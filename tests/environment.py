@@ -5,7 +5,7 @@ from pathlib import Path
 
 import django
 
-TEST_DIR = Path(__file__).resolve().parent.parent / ".local" / "test"
+from tests.servers import TEST_DIR
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 os.environ["LOCAL_DIR"] = str(TEST_DIR)

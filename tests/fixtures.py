@@ -1,79 +1,27 @@
-"""Real servers for the tests that need them, started at first use: one PostgreSQL for all processes of the
-run, with a database for each, and a Redis for each process."""
+"""What tests against Django share: a swept database, people with accounts, a client that speaks for them."""
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import environ
 import pytest
 
-from tests.environment import TEST_DIR  # isort: skip - before anything of Django's
-from django.conf import settings
-from django.core.cache import caches
+import tests.environment  # noqa: F401  # isort: skip - before anything of Django's
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.test.client import ClientHandler
-from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
 from redis import Redis as RedisClient
 
-from config.embedded import Postgres, Redis
+from config.embedded import Redis
 from users import wiring
 from users.application.commands import RegisterStaff, RegisterUser
 from users.wiring import Service
 from users_domain.value_objects import COMMAND_LINE
 
 PASSWORD = "correct horse battery"
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 TABLES = ["django_admin_log", "django_session", "idempotency", "relay_position", "outbox", "users"]
-
-
-def shared_postgres() -> Postgres:
-    return Postgres(TEST_DIR / "postgres", durable=False)
-
-
-def own_redis() -> Redis:
-    return Redis(TEST_DIR / f"redis-{WORKER}", save=False)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """The last one out, the controller of the run, stops what the run started."""
-    own_redis().stop()
-    if not hasattr(session.config, "workerinput"):
-        shared_postgres().stop()
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
-    """This process's own database, migrated, on the run's PostgreSQL or the one of DATABASE_URL."""
-    if not os.environ.get("DATABASE_URL"):
-        server = shared_postgres()
-        server.start()
-        found = environ.Env.db_url_config(server.url)
-        connection.settings_dict.update({key: found[key] for key in ("HOST", "PORT", "USER", "PASSWORD")})
-    connection.settings_dict["TEST"]["NAME"] = f"test_users_{WORKER}"
-    with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
-        yield
-        teardown_databases(made, verbosity=0)
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[Redis | None]:
-    """This process's Redis, already in the settings; None where REDIS_URL names one."""
-    if os.environ.get("REDIS_URL"):
-        yield None
-        return
-    server = own_redis()
-    server.start()
-    for alias in settings.CACHES:
-        caches.settings[alias]["LOCATION"] = server.url
-        caches[alias] = caches.create_connection(alias)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

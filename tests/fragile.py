@@ -12,8 +12,7 @@ from django_redis import get_redis_connection
 from redis import Redis as RedisClient
 
 from config.embedded import Postgres, Redis
-from tests.environment import TEST_DIR
-from tests.fixtures import WORKER
+from tests.servers import TEST_DIR, WORKER
 
 
 def _lead_redis_to(url: str) -> None:

@@ -12,7 +12,7 @@ from users_domain import errors, events
 from users_domain.errors import DomainError, InvalidValue
 from users_domain.value_objects import UserId
 
-BRANCHES = {errors.DomainError, errors.InvalidValue, errors.NotFound, errors.Conflict}
+BRANCHES = (errors.DomainError, errors.InvalidValue, errors.NotFound, errors.Conflict)
 """They group; only what is below them is raised."""
 
 CODES = {

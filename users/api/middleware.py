@@ -42,13 +42,12 @@ class RequestMiddleware:
         started = time.perf_counter()
         inbound = request.headers.get("X-Request-ID", "")
         request_id = inbound if _REQUEST_ID.fullmatch(inbound) else str(uuid7())
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        response = self._get_response(request)
-        response["X-Request-ID"] = request_id
-        if isinstance(response, HttpResponse) and response.status_code not in {204, 304}:
-            response.headers.setdefault("Content-Length", str(len(response.content)))
-        self._log(request, response, time.perf_counter() - started)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            response = self._get_response(request)
+            response["X-Request-ID"] = request_id
+            if isinstance(response, HttpResponse) and response.status_code not in {204, 304}:
+                response.headers.setdefault("Content-Length", str(len(response.content)))
+            self._log(request, response, time.perf_counter() - started)
         return response
 
     def _log(self, request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:

@@ -247,5 +247,5 @@ class FeedQuery(StrictQuery):
 
 class UserQuery(StrictQuery):
     min_version = Number(
-        min_value=0, max_value=2**31 - 1, default=0, help_text="Never answer with an older version than this."
+        min_value=0, max_value=2**63 - 1, default=0, help_text="Never answer with an older version than this."
     )

@@ -1,0 +1,57 @@
+"""For all tests, those without a server too, so nothing of Django's is imported before it is needed.
+
+Real servers, started at first use: one PostgreSQL for all processes of the run, with a database for each, and
+a Redis for each process."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from config.embedded import Redis
+from tests.servers import WORKER, own_redis, shared_postgres
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Each process stops its Redis; the last one out, who controls the run, the PostgreSQL of all."""
+    own_redis().stop()
+    if not hasattr(session.config, "workerinput"):
+        shared_postgres().stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """This process's own database, migrated, on the run's PostgreSQL or the one of DATABASE_URL."""
+    import environ
+    from django.db import connection
+    from django.test.utils import setup_databases, teardown_databases
+
+    if not os.environ.get("DATABASE_URL"):
+        server = shared_postgres()
+        server.start()
+        found = environ.Env.db_url_config(server.url)
+        connection.settings_dict.update({key: found[key] for key in ("HOST", "PORT", "USER", "PASSWORD")})
+    connection.settings_dict["TEST"]["NAME"] = f"test_users_{WORKER}"
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+        yield
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis | None]:
+    """This process's Redis, already in the settings; None where REDIS_URL names one."""
+    from django.conf import settings
+    from django.core.cache import caches
+
+    if os.environ.get("REDIS_URL"):
+        yield None
+        return
+    server = own_redis()
+    server.start()
+    for alias in settings.CACHES:
+        caches.settings[alias]["LOCATION"] = server.url
+        caches[alias] = caches.create_connection(alias)
+    yield server
+    server.stop()
