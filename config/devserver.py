@@ -222,18 +222,18 @@ def require_port(port: int, patience: float) -> None:
 
 def main() -> int:
     local_dir = Path(os.environ.get("LOCAL_DIR") or PROJECT / ".local").resolve()
-    port = int(os.environ.get("PORT") or 8000)
     stop = Stop()
     if "MAKELEVEL" in os.environ:  # a `make` that is killed would leave us behind
         processes.end_with(os.getppid(), grace=90)
     local_dir.mkdir(parents=True, exist_ok=True)
     only = OnlyRun(local_dir)
     try:
+        port = processes.wanted_port()
         with only.held() as last_was_killed:
             require_port(port, LEAVING_SECONDS if last_was_killed else 0)
             export(local_dir, port)
             run(local_dir, port, only, stop)
-    except (CannotRun, EmbeddedError) as error:
+    except (CannotRun, EmbeddedError, ValueError) as error:
         print(f"[run] {error}", file=sys.stderr)
         return 1
     return 0

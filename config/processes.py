@@ -84,6 +84,14 @@ def wait_until(condition: Callable[[], bool], timeout: float, pause: float = 0.0
     return True
 
 
+def wanted_port() -> int:
+    """PORT of the environment, or 8000. Raises ValueError in one line."""
+    text = os.environ.get("PORT") or "8000"
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ValueError(f"PORT is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on this port now."""
     try:

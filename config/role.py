@@ -23,9 +23,14 @@ def main(role: str) -> int:
     if role == "migrate":
         without_statement_timeout()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(["manage.py", *COMMANDS[role]])
+    try:
+        execute_from_command_line(["manage.py", *COMMANDS[role]])
+    except ImproperlyConfigured as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

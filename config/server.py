@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from granian._internal import load_target
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
@@ -31,6 +33,7 @@ APPLICATION = "config.wsgi:application"
 FINISH_SECONDS = 30
 # For those of a worker whose server was killed.
 ORPHAN_SECONDS = 5
+SETTLED_SECONDS = 6
 
 
 class DrainingServer(MPServer):
@@ -48,6 +51,14 @@ class DrainingServer(MPServer):
         else:
             self._draining = True
             threading.Thread(target=self._drain, daemon=True).start()
+
+    def _respawn_workers(self, *workers: Any, **options: Any) -> None:
+        """Granian ends the server when a worker dies twice within seconds. That is right where none can
+        start; while another one has been up for longer, the server goes on."""
+        super()._respawn_workers(*workers, **options)
+        now = time.monotonic()
+        if any(is_alive(worker) and now - worker.birth > SETTLED_SECONDS for worker in self.wrks):
+            self.respawned_wrks.clear()
 
     def _drain(self) -> None:
         with contextlib.suppress(OSError):  # whatever became of that folder, stopping goes on
@@ -113,7 +124,13 @@ def serve(target: str = APPLICATION) -> int:
     supervisor = os.environ.get("SUPERVISOR_PID")
     if supervisor:
         processes.end_with(int(supervisor), grace=0)
-    host, port = address()
+    try:
+        if target == APPLICATION:
+            import_module("config.settings")  # what is missing is said once, not by each worker
+        host, port = address()
+    except (ValueError, ImproperlyConfigured) as error:
+        print(error, file=sys.stderr)
+        return 1
     # Under a supervisor we may follow a server that was killed, whose workers are about to leave the port.
     if not processes.wait_until(lambda: processes.is_free(port, host), ORPHAN_SECONDS if supervisor else 0):
         print(f"port {port} on {host} is taken: choose another with PORT=...", file=sys.stderr)
@@ -149,7 +166,7 @@ def in_production() -> bool:
 def address() -> tuple[str, int]:
     """Where to listen: in production for the network, else for this machine only."""
     host = "0.0.0.0" if in_production() else processes.LOOPBACK
-    return os.environ.get("HOST") or host, int(os.environ.get("PORT") or 8000)
+    return os.environ.get("HOST") or host, processes.wanted_port()
 
 
 def drain_file(scratch: Path) -> Path:

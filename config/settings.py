@@ -200,7 +200,7 @@ PASSWORD_HASHERS = ["users.infrastructure.passwords.BcryptHasher"]
 BCRYPT_COST: int = env.int("BCRYPT_COST", default=12)
 HASHING_CONCURRENCY: int = env.int("HASHING_CONCURRENCY", default=os.cpu_count() or 1)
 HASHING_QUEUE: int = env.int("HASHING_QUEUE", default=64)
-HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=15)
+HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=30)
 
 REGISTRATION: str = env.str("REGISTRATION", default="open")
 if REGISTRATION not in {"open", "closed"}:
@@ -339,8 +339,8 @@ LOGGING = {
     "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"level": LOG_LEVEL},
-        # The request line says it already, in our own words.
-        "django.request": {"level": "ERROR"},
-        "django.security": {"level": "ERROR"},
+        # The request line and `internal_error` say it already, and without the raw path.
+        "django.request": {"level": "CRITICAL"},
+        "django.security": {"level": "CRITICAL"},
     },
 }

@@ -22,10 +22,30 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     """Django, spared what it cannot take: it believes a charset, `base64` for instance, even of a query
     string, and falls over before any middleware; and it takes a body in chunks for an empty one."""
     environ["CONTENT_TYPE"] = _media_type(environ.get("CONTENT_TYPE") or "")
-    if not environ.get("CONTENT_LENGTH") and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        body = environ["wsgi.input"].read(settings.MAX_BODY_BYTES + 1)
-        environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    if _is_too_large(environ):
+        return _django(environ, _closing(start_response))
     return _django(environ, start_response)
+
+
+def _is_too_large(environ: dict[str, Any]) -> bool:
+    """Takes the body in, so that whoever is refused without a look at it may go on using his connection;
+    leaves one that is over the limit where it is, to be cut off."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    chunked = not length and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    if not chunked and not length.isdecimal():
+        return False
+    if length and int(length) > settings.MAX_BODY_BYTES:
+        return True
+    body = environ["wsgi.input"].read(settings.MAX_BODY_BYTES + 1)
+    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    return len(body) > settings.MAX_BODY_BYTES
+
+
+def _closing(start_response: Any) -> Any:
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        return start_response(status, [*headers, ("Connection", "close")], *more)
+
+    return start
 
 
 def _media_type(content_type: str) -> str:

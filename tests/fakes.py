@@ -137,7 +137,8 @@ class PlainHasher:
         self._unit_of_work = unit_of_work
         self.calls = 0
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, *, first: Callable[[], object] = lambda: None) -> str:
+        first()
         self._count()
         return f"hash of {password}"
 
@@ -157,10 +158,10 @@ class WeakIsRefused:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
 
-    def check(self, password: str, *, email: str, name: str, staff: bool) -> None:
+    def check(self, password: str, *, email: str, name: str, staff: bool, field: str = "password") -> None:
         self.asked.append({"email": email, "name": name, "staff": staff})
         if password == "weak":
-            raise InvalidPassword
+            raise InvalidPassword(field=field)
 
 
 class StoppedClock:

@@ -1,7 +1,7 @@
 """The composition root: the only module that knows every part."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from users.application.commands import EndBlock, UserCommands
 from users.application.queries import UserQueries
+from users.application.representation import UserView
 from users.application.sessions import Sessions
 from users.infrastructure import metrics
 from users.infrastructure.cache import RedisUserCache
@@ -31,9 +32,11 @@ from users.infrastructure.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that the adapters above may use."""
+    """Everything that the adapters above may use. `unattended` are the worker's own commands, which leave
+    their events to its relay instead of draining one by one."""
 
     commands: UserCommands
+    unattended: UserCommands
     queries: UserQueries
     sessions: Sessions
     tokens: SignedAccessTokens
@@ -44,7 +47,7 @@ class Service:
 
     def worker(self) -> Worker:
         return Worker(
-            self.relay, end_block=lambda user_id: self.commands.end_block(EndBlock(user_id=user_id))
+            self.relay, end_block=lambda user_id: self.unattended.end_block(EndBlock(user_id=user_id))
         )
 
 
@@ -52,8 +55,6 @@ def build() -> Service:
     redis = RedisLink("default")
     cache = RedisUserCache(redis, ttl_seconds=settings.CACHE_TTL_SECONDS)
     reads = DatabaseReads()
-    # Two ways to the stream: a command waits for Redis no longer than a cached read does, the worker may.
-    unit_of_work = DjangoUnitOfWork(AfterCommit(cache.put, _relay(cache, reads, redis)))
     hasher = BulkheadHasher(
         concurrency=settings.HASHING_CONCURRENCY,
         queue=settings.HASHING_QUEUE,
@@ -62,16 +63,22 @@ def build() -> Service:
     keyring = _keyring()
     tokens = SignedAccessTokens(keyring, lifetime=timedelta(seconds=settings.ACCESS_TOKEN_SECONDS))
     users = DjangoUserRepository()
-    return Service(
-        commands=UserCommands(
+
+    def commands_with(after_commit: Callable[[Sequence[UserView]], None]) -> UserCommands:
+        return UserCommands(
             users=users,
-            unit_of_work=unit_of_work,
+            unit_of_work=DjangoUnitOfWork(after_commit),
             hasher=hasher,
             policy=NistPasswordPolicy(),
             idempotency=DatabaseIdempotencyKeys(),
             clock=timezone.now,
             measure=metrics.measure_command,
-        ),
+        )
+
+    return Service(
+        # Two ways to the stream: a command waits for Redis no longer than a cached read does, the worker may.
+        commands=commands_with(AfterCommit(cache.put, _relay(cache, reads, redis))),
+        unattended=commands_with(cache.put),
         queries=UserQueries(
             reads=reads,
             cache=cache,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -251,12 +252,17 @@ def test_parameters_of_a_content_type_do_no_harm(database: None, media_type: str
     """Django believes a charset, of the query too, before it calls any middleware."""
     for number, parameters in enumerate(PARAMETERS_OF_TYPES):
         content_type = f"{media_type}; {parameters}"
-        status, headers, _ = wsgi("GET", "/health/live", query="a=b&c=%ff", CONTENT_TYPE=content_type)
+        status, headers, _ = wsgi("GET", "/health/live", query="a=b&c=%C3%BF", CONTENT_TYPE=content_type)
         assert (status, "X-Request-ID" in headers) == (200, True), parameters
         fields = ANN | {"email": f"u{number}@example.com", "name": "Jörg"}
         raw = json.dumps(fields, ensure_ascii=False).encode()
         status, _, body = wsgi("POST", "/users", raw, query="a=b", CONTENT_TYPE=content_type)
         assert status == (201 if media_type == "application/json" else 415), (parameters, body)
+
+
+@pytest.mark.parametrize("query", ["email=%ff@example.com", "q=%c3", "limit=5&q=%ed%a0%80"])
+def test_a_query_string_that_is_not_utf_8_is_refused(admin: Api, query: str) -> None:
+    assert admin("GET", f"/users?{query}").status_code == 400
 
 
 def test_forms_of_the_pages_still_have_their_boundary(database: None) -> None:
@@ -462,6 +468,24 @@ class TestOverTheWire:
         assert answer.startswith(b"HTTP/1.1 413 "), answer
         assert b"application/problem+json" in answer
         assert b'"error":"payload_too_large"' in answer
+
+    @pytest.mark.parametrize(("request_line", "status"), [("POST /nope", 404), ("PATCH /users/me", 401)])
+    def test_a_refusal_without_a_look_at_the_body_leaves_the_connection_usable(
+        self, served: Served, request_line: str, status: int
+    ) -> None:
+        body = padded(LIMIT)
+        refused = b"%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+        request = refused % (request_line.encode(), len(body), body)
+        answers = served.raw(
+            request * 3 + b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"%d" % status] * 3 + [b"200"]
+
+    def test_who_is_cut_off_is_told(self, served: Served) -> None:
+        request = b"POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n"
+        head = served.raw(request + b"x" * 100_000).partition(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 413 ")
+        assert b"\r\nconnection: close" in head
 
     def test_64_kib_in_chunks_are_taken(self, served: Served) -> None:
         request = b"POST /users HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, OperationalError
 from psycopg import errors as postgres
 
 from tests.e2e.answers import UUID7
@@ -217,6 +217,22 @@ def test_a_fault_of_ours_is_logged_with_its_traceback(
     assert (line["status"], line["operation"]) == (500, "retrieve")
     for secret in ("ann@example.com", "secret", own.token or ""):
         assert secret not in log.text
+
+
+@pytest.mark.parametrize("trouble", [OperationalError("away"), RuntimeError("boom")], ids=repr)
+def test_no_trouble_writes_the_raw_path(
+    people: People, log: Log, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    people.user("Ann")
+    own = people.log_in("Ann")
+
+    def retrieve(*_: Any, **__: Any) -> None:
+        raise trouble
+
+    monkeypatch.setattr(UserViewSet, "initial", retrieve)
+    assert own("GET", "/users/grace@navy.example").status_code in {500, 503}
+    assert own("GET", "/nowhere/grace@navy.example").status_code == 404
+    assert "grace" not in log.text
 
 
 def test_what_postgresql_says_of_a_row_is_not_logged(

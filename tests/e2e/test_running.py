@@ -17,6 +17,7 @@ import pytest
 
 from config import embedded, processes
 from config.embedded import PROJECT
+from config.server import SETTLED_SECONDS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.xdist_group("running")]
 
@@ -193,6 +194,21 @@ def test_a_killed_worker_is_replaced_while_the_other_serves(serve: Start) -> Non
     os.kill(victim, signal.SIGKILL)
     assert eventually(lambda: len(set(processes.children(server.pid)) - {victim}) == 2)
     assert eventually(server.answers)
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0
+
+
+def test_a_worker_killed_twice_in_a_row_does_not_take_the_other_down(serve: Start) -> None:
+    server = serve().until_it_answers()
+    steady, victim = sorted(processes.children(server.pid))
+    time.sleep(SETTLED_SECONDS)
+    for _ in range(2):
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(lambda killed=victim: set(processes.children(server.pid)) - {steady, killed})
+        (victim,) = set(processes.children(server.pid)) - {steady, victim}
+        time.sleep(0.5)
+    assert server.answers()
+    assert steady in processes.children(server.pid)
     server.signal(signal.SIGTERM)
     assert server.exit_code() == 0
 

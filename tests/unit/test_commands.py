@@ -170,6 +170,13 @@ def test_bad_input_costs_no_hash(house):
     assert house.hasher.calls == 0
 
 
+def test_a_taken_address_costs_no_hash(house):
+    with pytest.raises(UserAlreadyExists):
+        house.commands.register(register(email="ann@example.com"))
+
+    assert house.hasher.calls == 0
+
+
 def test_staff_are_registered_with_their_roles_by_the_strict_rules(house):
     view = house.commands.register_staff(
         RegisterStaff(
@@ -510,9 +517,10 @@ def test_a_new_password_is_held_to_the_rules_of_the_user(house):
         user_id=str(operator.id), current_password=SECRET, new_password="weak", by=an_actor(operator)
     )
 
-    with pytest.raises(InvalidPassword):
+    with pytest.raises(InvalidPassword) as refusal:
         house.commands.change_password(command)
 
+    assert refusal.value.at == "new_password"
     assert house.policy.asked == [{"email": str(operator.email), "name": str(operator.name), "staff": True}]
 
 

@@ -219,5 +219,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    code, details = name_problem(sys.exc_info()[1]) or ("internal_error", None)
+    named = name_problem(sys.exc_info()[1])
+    if named is None:
+        log.exception("internal_error")
+        return problem_response("internal_error")
+    code, details = named
     return problem_response(code, details=details)

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from django.conf import settings
@@ -86,6 +87,10 @@ class GateMiddleware:
             return problem_response("invalid_request", details="Content-Length is a number.")
         if int(length) > settings.MAX_BODY_BYTES:
             return problem_response("payload_too_large")
+        try:
+            unquote_to_bytes(request.META.get("QUERY_STRING", "").encode("latin-1")).decode()
+        except UnicodeDecodeError:
+            return problem_response("invalid_request", details="The query string is not UTF-8.")
         try:
             # Before anything is done. Probes and scrapers name hosts by address and may.
             _ = request.path_info.startswith(("/health/", "/metrics")) or request.get_host()

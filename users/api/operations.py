@@ -294,7 +294,7 @@ PAGES: Mapping[str, Page] = {
     "/schema": Page(
         operation_id="schema",
         summary="This document",
-        text="YAML, or JSON to whoever prefers it by `Accept`.",
+        text="JSON, or YAML to whoever prefers it by `Accept`.",
         content={"application/yaml": {"type": "object"}, "application/json": {"type": "object"}},
     ),
 }

@@ -232,8 +232,8 @@ def _rendered(media_type: str) -> bytes:
 @require_safe
 @vary_on_headers("Accept")
 def document(request: HttpRequest) -> HttpResponse:
-    """The document, made once a process: YAML, or JSON to whoever prefers it."""
-    media_type = request.get_preferred_type(["application/yaml", JSON]) or "application/yaml"
+    """The document, made once a process: JSON, which YAML's readers take too, or YAML to whoever asks."""
+    media_type = request.get_preferred_type([JSON, "application/yaml"]) or JSON
     response = HttpResponse(_rendered(media_type), content_type=media_type)
     response["Cache-Control"] = "public, max-age=300"
     return response

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from typing import Any, TypeVar, cast
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.urls import reverse
@@ -18,6 +17,7 @@ from users import wiring
 from users.api import serializers as forms
 from users.api.authentication import Caller
 from users.api.conditions import etag, expected_versions, is_known
+from users.api.pagination import page_response
 from users.application.commands import (
     BlockUser,
     ChangeEmail,
@@ -75,11 +75,6 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
             "expected": expected_versions(self.request),
         }
 
-    def next_page(self, **changed: str | int) -> str:
-        """Relative to this host, so that it holds behind any gateway."""
-        parameters = {**self.request.query_params.dict(), **changed}
-        return f"{self.request.path}?{urlencode(parameters)}"
-
 
 class UserViewSet(Endpoint):
     lookup_field = "user_id"
@@ -106,7 +101,7 @@ class UserViewSet(Endpoint):
         limit, cursor = query.pop("limit"), query.pop("cursor", None)
         criteria = UserCriteria(text=query.pop("q", None), **query)
         page = wiring.service().queries.list(criteria, limit=limit, cursor=cursor)
-        return page_response(page.results, page.cursor and self.next_page(cursor=page.cursor))
+        return page_response(request, page.results, cursor=page.cursor)
 
     def retrieve(self, request: Request, user_id: str) -> Response:
         min_version = self.query(forms.UserQuery)["min_version"]
@@ -150,14 +145,14 @@ class UserViewSet(Endpoint):
         page = wiring.service().queries.history(
             self.target(), limit=query["limit"], cursor=query.get("cursor")
         )
-        return page_response(page.results, page.cursor and self.next_page(cursor=page.cursor))
+        return page_response(request, page.results, cursor=page.cursor)
 
 
 class EventViewSet(Endpoint):
     def feed(self, request: Request) -> Response:
         query = self.query(forms.FeedQuery)
         found = wiring.service().queries.feed(after=query["after"], limit=query["limit"])
-        return page_response(found["results"], found["next"] and self.next_page(after=found["next"]))
+        return page_response(request, found["results"], after=found["next"])
 
 
 class TokenViewSet(Endpoint):
@@ -172,10 +167,6 @@ class TokenViewSet(Endpoint):
 
 def user_response(view: UserView, code: int = status.HTTP_200_OK) -> Response:
     return Response(view.json, status=code, headers=_user_headers(view))
-
-
-def page_response(results: list[Any], next_page: str | None) -> Response:
-    return Response({"results": results, "next": next_page}, headers={"Cache-Control": "private, no-cache"})
 
 
 def _user_headers(view: UserView) -> dict[str, str]:

@@ -29,6 +29,8 @@ from users_domain.errors import (
     ConcurrentUpdate,
     InvalidBlock,
     InvalidPassword,
+    UserAlreadyExists,
+    UserNotFound,
     VersionMismatch,
     WrongPassword,
 )
@@ -163,7 +165,7 @@ class UserCommands:
     def _register(self, command: RegisterUser) -> UserView:
         email, name = Email(command.email), UserName(command.name)
         self._policy.check(command.password, email=str(email), name=str(name), staff=False)
-        password_hash = self._hasher.hash(command.password)
+        password_hash = self._hasher.hash(command.password, first=lambda: self._refuse_taken(email, command))
         user = User.register(
             id=UserId.new(),
             email=email,
@@ -176,6 +178,14 @@ class UserCommands:
             self._claim_key(command, view_of(user))
             users.add(user)
         return view_of(user)
+
+    def _refuse_taken(self, email: Email, command: RegisterUser) -> None:
+        """Saves the hash of whoever comes late, and guards nothing: the unique index has the last word."""
+        try:
+            self._users.get_by_email(email)
+        except UserNotFound:
+            return
+        raise KeyTaken if self._answered(command) else UserAlreadyExists
 
     def register_staff(self, command: RegisterStaff) -> UserView:
         """Raises UserAlreadyExists, InvalidValue."""
@@ -224,7 +234,11 @@ class UserCommands:
         def attempt() -> UserView:
             proof = self._proven(command.user_id, command.current_password, command.expected)
             self._policy.check(
-                command.new_password, email=str(proof.email), name=str(proof.name), staff=proof.is_staff
+                command.new_password,
+                email=str(proof.email),
+                name=str(proof.name),
+                staff=proof.is_staff,
+                field="new_password",
             )
             new_hash = self._hasher.hash(command.new_password)
             with self._unit_of_work() as users:

@@ -27,7 +27,9 @@ class PasswordHasher(Protocol):
     """Slow on purpose, so never called inside a transaction. Both raise Unavailable when too many
     hashes are asked for at once."""
 
-    def hash(self, password: str) -> str: ...
+    def hash(self, password: str, *, first: Callable[[], object] = ...) -> str:
+        """`first` is called when the turn has come, just before the dear part; what it raises saves that."""
+        ...
 
     def verify(self, password: str, password_hash: str | None) -> bool:
         """None stands for an account that does not exist: costs the same and is never right."""
@@ -35,8 +37,8 @@ class PasswordHasher(Protocol):
 
 
 class PasswordPolicy(Protocol):
-    def check(self, password: str, *, email: str, name: str, staff: bool) -> None:
-        """Raises InvalidPassword."""
+    def check(self, password: str, *, email: str, name: str, staff: bool, field: str = "password") -> None:
+        """Raises InvalidPassword, about `field` of the caller's form."""
         ...
 
 

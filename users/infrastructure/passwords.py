@@ -1,7 +1,7 @@
 """Passwords: hashing behind a bulkhead, and the rules for a new one (NIST SP 800-63B)."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
@@ -33,8 +33,9 @@ class BulkheadHasher:
         self._inside = threading.BoundedSemaphore(concurrency + queue)
         self._wait_seconds = wait_seconds
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, *, first: Callable[[], object] = lambda: None) -> str:
         with self._place():
+            first()
             return make_password(password)
 
     def verify(self, password: str, password_hash: str | None) -> bool:
@@ -65,16 +66,22 @@ class NistPasswordPolicy:
     def __init__(self) -> None:
         self._common = CommonPasswordValidator()
 
-    def check(self, password: str, *, email: str, name: str, staff: bool) -> None:
+    def check(self, password: str, *, email: str, name: str, staff: bool, field: str = "password") -> None:
         least = 15 if staff else 8
         if len(password) < least:
-            raise InvalidPassword(f"A password has at least {least} characters here.", reason="too_short")
+            raise InvalidPassword(
+                f"A password has at least {least} characters here.", reason="too_short", field=field
+            )
         if len(password) > 256:
-            raise InvalidPassword("A password has at most 256 characters.", reason="too_long")
+            raise InvalidPassword("A password has at most 256 characters.", reason="too_long", field=field)
         folded = password.strip().casefold()
         if folded in {email.casefold(), email.partition("@")[0].casefold(), name.casefold()}:
-            raise InvalidPassword("The password is the email address or the name.", reason="personal")
+            raise InvalidPassword(
+                "The password is the email address or the name.", reason="personal", field=field
+            )
         try:
             self._common.validate(password)
         except ValidationError:
-            raise InvalidPassword("This is one of the most common passwords.", reason="common") from None
+            raise InvalidPassword(
+                "This is one of the most common passwords.", reason="common", field=field
+            ) from None

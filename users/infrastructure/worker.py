@@ -1,12 +1,11 @@
 """The worker: the relay as a loop, and what has to happen by the clock."""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
 from users.infrastructure import outbox
@@ -21,41 +20,46 @@ log = structlog.get_logger(__name__)
 NUMBERED_WITHOUT_REDIS = 500
 """Events a round, for those who read them by `GET /events` meanwhile."""
 
+BLOCKS_AT_ONCE = 1000
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Duty:
     """Something to do every so many seconds."""
 
     name: str
     every_seconds: float
     act: Callable[[], object]
-    due_at: float = 0.0
 
 
 class Worker:
-    """`end_block` lifts one user's block in the system's name."""
+    """Does each duty in a thread of its own, so that none waits for another. `end_block` lifts one user's
+    block in the system's name."""
 
     def __init__(
         self, relay: Relay, *, end_block: Callable[[str], object], poll_seconds: float = 0.2
     ) -> None:
         self._relay = relay
         self._end_block = end_block
-        self._poll_seconds = poll_seconds
         self._duties = [
             Duty("relay", poll_seconds, self.relay_events),
-            Duty("blocks", 1.0, self.end_blocks),
+            Duty("blocks", 0.5, self.end_blocks),
             Duty("idempotency", 600.0, forget_old_keys),
         ]
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; then everything that is waiting goes out once more."""
-        while not stop.is_set():
-            self._round(time.monotonic())
-            stop.wait(self._poll_seconds)
+        threads = [
+            threading.Thread(target=self._keep_doing, args=(duty, stop), name=duty.name)
+            for duty in self._duties
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         self._attempt(Duty("relay", 0, self.relay_events))
 
     def relay_events(self) -> int:
-        # Not for long: the other duties have their time too.
         try:
             self._relay.check_stream(seconds=1)
         except RedisAway:
@@ -63,11 +67,11 @@ class Worker:
             raise
         return self._relay.drain(seconds=1)
 
-    def end_blocks(self, limit: int = 500) -> int:
-        """Lifts blocks whose time has run out, and answers how many."""
+    def end_blocks(self) -> int:
+        """Lifts the blocks whose time has run out, and answers how many."""
         ended = UserRecord.objects.filter(blocked_until__lte=timezone.now()).order_by("blocked_until")
         lifted = 0
-        for user_id in ended.values_list("id", flat=True)[:limit]:
+        for user_id in ended.values_list("id", flat=True)[:BLOCKS_AT_ONCE]:
             try:
                 self._end_block(str(user_id))
                 lifted += 1
@@ -75,11 +79,11 @@ class Worker:
                 log.info("block_not_ended", user_id=str(user_id), error=error.code)
         return lifted
 
-    def _round(self, now: float) -> None:
-        for duty in self._duties:
-            if now >= duty.due_at:
-                duty.due_at = now + duty.every_seconds
-                self._attempt(duty)
+    def _keep_doing(self, duty: Duty, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self._attempt(duty)
+            stop.wait(duty.every_seconds)
+        connection.close()
 
     def _attempt(self, duty: Duty) -> None:
         try:
