@@ -85,7 +85,11 @@ class Server:
 
     def kill(self) -> None:
         """Kills the server and its children as a power cut would."""
-        processes.kill_all(self._family())
+        family = self._family()
+        processes.kill_all(family)
+        for pid in family:
+            if child := _spawned.pop(pid, None):
+                child.wait()
 
     def pause(self) -> None:
         """Freezes it: connections stay open and are accepted by the kernel, but nobody answers."""
