@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import uniform
+from typing import ClassVar
 
 from users.application.errors import IdempotencyKeyReused
 from users.application.ports import (
@@ -125,6 +126,12 @@ class EndBlock:
     """Lifts a block whose time has run out, in the system's name."""
 
     user_id: str
+    expected: ClassVar[frozenset[int]] = ANY_VERSION
+
+
+OnOneUser = RenameUser | ChangeEmail | ChangePassword | ChangeRoles | BlockUser | UnblockUser | EndBlock
+Change = Callable[[User, datetime, UserRepository], None]
+"""What one command does to its user; the repository answers what the user alone cannot know."""
 
 
 class UserCommands:
@@ -218,12 +225,9 @@ class UserCommands:
 
         def attempt() -> UserView:
             proof = self._proven(command.user_id, command.password, command.expected) if own else None
-            with self._unit_of_work() as users:
-                user = self._get(users, command.user_id, command.expected)
-                _refuse_overtaken(proof, user)
-                user.change_email(email, by=command.by, now=self._clock())
-                users.save(user)
-            return view_of(user)
+            return self._attempt(
+                command, lambda user, now, _: user.change_email(email, by=command.by, now=now), proof
+            )
 
         with self._measure("change_email"):
             return self._again(attempt, command.expected)
@@ -241,12 +245,9 @@ class UserCommands:
                 field="new_password",
             )
             new_hash = self._hasher.hash(command.new_password)
-            with self._unit_of_work() as users:
-                user = self._get(users, command.user_id, command.expected)
-                _refuse_overtaken(proof, user)
-                user.change_password(new_hash, by=command.by, now=self._clock())
-                users.save(user)
-            return view_of(user)
+            return self._attempt(
+                command, lambda user, now, _: user.change_password(new_hash, by=command.by, now=now), proof
+            )
 
         with self._measure("change_password"):
             return self._again(attempt, command.expected)
@@ -279,34 +280,22 @@ class UserCommands:
 
     def end_block(self, command: EndBlock) -> UserView:
         """Raises UserNotBlocked when somebody was faster, or has blocked the user anew."""
-
-        def attempt() -> UserView:
-            with self._unit_of_work() as users:
-                user = users.get(UserId.parse(command.user_id))
-                user.end_block(now=self._clock())
-                users.save(user)
-            return view_of(user)
-
-        with self._measure("end_block"):
-            return self._again(attempt, ANY_VERSION)
+        return self._change("end_block", command, lambda user, now, _: user.end_block(now=now))
 
     # --- What all of them share ------------------------------------------------------------------
 
-    def _change(
-        self,
-        operation: str,
-        command: "RenameUser | ChangeRoles | BlockUser | UnblockUser",
-        change: Callable[[User, datetime, UserRepository], None],
-    ) -> UserView:
-        def attempt() -> UserView:
-            with self._unit_of_work() as users:
-                user = self._get(users, command.user_id, command.expected)
-                change(user, self._clock(), users)
-                users.save(user)
-            return view_of(user)
-
+    def _change(self, operation: str, command: OnOneUser, change: Change) -> UserView:
         with self._measure(operation):
-            return self._again(attempt, command.expected)
+            return self._again(lambda: self._attempt(command, change), command.expected)
+
+    def _attempt(self, command: OnOneUser, change: Change, proof: User | None = None) -> UserView:
+        """`proof`: the user as he was when his password was found right, outside this transaction."""
+        with self._unit_of_work() as users:
+            user = self._get(users, command.user_id, command.expected)
+            _refuse_overtaken(proof, user)
+            change(user, self._clock(), users)
+            users.save(user)
+        return view_of(user)
 
     def _again(self, attempt: Callable[[], UserView], expected: frozenset[int]) -> UserView:
         for run in range(RERUNS + 1):
