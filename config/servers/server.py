@@ -1,5 +1,6 @@
 """What PostgreSQL and Redis have in common as processes of this machine."""
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -20,6 +21,13 @@ LOG_LIMIT = 5_000_000
 
 # The servers this process started. They outlive the objects that stand for them, and must be reaped.
 _spawned: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _let_go() -> None:
+    """Servers outlive us on purpose: nothing to warn of."""
+    for child in _spawned.values():
+        child.returncode = child.poll() or 0
 
 
 class EmbeddedError(RuntimeError):
