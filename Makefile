@@ -28,9 +28,8 @@ soak: venv ## the long runs
 check: venv ## lint, types, architecture, migrations, deploy check, schema drift, container files
 	@exec $(PY) -m scripts.check $(ARGS)
 
-bench: venv ## the benchmarks
-	@echo "One at a time, on an otherwise idle machine:"
-	@for script in benchmarks/[a-z]*.py; do name=$${script#benchmarks/}; echo "  $(PY) -m benchmarks.$${name%.py}"; done
+bench: venv ## the benchmarks, one after the other; best on an otherwise idle machine
+	@for script in benchmarks/[a-z]*.py; do name=$${script#benchmarks/}; echo "== $$name"; $(PY) -m benchmarks.$${name%.py} || exit 1; done
 
 schema: venv ## write docs/openapi.yaml anew
 	@exec $(PY) manage.py spectacular --file docs/openapi.yaml --validate

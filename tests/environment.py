@@ -1,5 +1,6 @@
 """Imported before Django's settings are read: the environment that all tests run in."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -15,6 +16,9 @@ os.environ["STATIC_ROOT"] = str(TEST_DIR / "static")
 Path(os.environ["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
 for variable in ("PROMETHEUS_MULTIPROC_DIR", "DRAIN_FILE"):
     os.environ.pop(variable, None)
+
+# A background thread may log when pytest has closed the stream that it captured.
+logging.raiseExceptions = False
 
 django.setup()
 
