@@ -181,9 +181,17 @@ def test_no_completed_write_is_ever_followed_by_an_older_read(people, redis):
     counted = check(people, with_leases=True, seconds=5, until_stale=False)
 
     assert counted["stale"] == 0, counted
-    assert counted["reads"] > 2000, counted
-    assert counted["writes"] > 100, counted
-    assert counted["evictions"] > 100, counted
+    assert counted["reads"] > 500, counted
+    assert counted["writes"] > 50, counted
+    assert counted["evictions"] > 50, counted
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
+def test_no_completed_write_is_followed_by_an_older_read_in_a_minute_either(people, redis):
+    counted = check(people, with_leases=True, seconds=60, until_stale=False)
+
+    assert counted["stale"] == 0, counted
 
 
 @pytest.mark.timeout(120)
