@@ -11,12 +11,11 @@ from datetime import timedelta
 from importlib.metadata import version
 from uuid import UUID
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import tests.environment  # noqa: F401  - Django, set up, before anything of ours
 from tests.builders import a_user
-from users.infrastructure.tokens import Keyring, PrivateKey, SignedAccessTokens, SigningKey
+from users.infrastructure.tokens import Keyring, PrivateKey, SignedAccessTokens, SigningKey, pem_of
 from users_domain.value_objects import UserId
 
 ROUNDS = 15
@@ -29,10 +28,7 @@ KEYS: dict[str, Callable[[], PrivateKey]] = {
 
 
 def tokens_with(make: Callable[[], PrivateKey]) -> SignedAccessTokens:
-    pem = make().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    keyring = Keyring([SigningKey.load(pem)], issuer="user-service", audience="services")
+    keyring = Keyring([SigningKey.load(pem_of(make()))], issuer="user-service", audience="services")
     return SignedAccessTokens(keyring, lifetime=timedelta(minutes=5))
 
 

@@ -24,7 +24,8 @@ django.setup()
 
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
-from users.infrastructure.tokens import read_or_make_key  # noqa: E402
+from users.infrastructure.made_once import made_once  # noqa: E402
+from users.infrastructure.tokens import pem_of  # noqa: E402
 
 # Where the service would make an RSA key, which takes 30 ms to load, in every test anew; P-256 takes 1 ms.
-read_or_make_key(TEST_DIR / "signing_key.pem", lambda: ec.generate_private_key(ec.SECP256R1()))
+made_once(TEST_DIR / "signing_key.pem", lambda: pem_of(ec.generate_private_key(ec.SECP256R1())))

@@ -20,12 +20,13 @@ from users.infrastructure.cache import RedisUserCache
 from users.infrastructure.cursors import SignedCursors
 from users.infrastructure.event_bus import EventBus
 from users.infrastructure.idempotency import DatabaseIdempotencyKeys
+from users.infrastructure.made_once import made_once
 from users.infrastructure.passwords import BulkheadHasher, NistPasswordPolicy
 from users.infrastructure.reads import DatabaseReads
 from users.infrastructure.redis_link import RedisLink
 from users.infrastructure.relay import AfterCommit, Relay
 from users.infrastructure.repository import DjangoUserRepository
-from users.infrastructure.tokens import Keyring, SignedAccessTokens, SigningKey, read_or_make_key
+from users.infrastructure.tokens import Keyring, SignedAccessTokens, SigningKey, pem_of
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
 from users.infrastructure.worker import Worker
 
@@ -112,9 +113,9 @@ def _keyring() -> Keyring:
     if settings.JWT_SIGNING_KEY_FILE:
         pem = Path(settings.JWT_SIGNING_KEY_FILE).read_bytes()
     else:
-        pem = read_or_make_key(
+        pem = made_once(
             settings.LOCAL_DIR / "signing_key.pem",
-            lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            lambda: pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
         )
     return Keyring([SigningKey.load(pem)], issuer=settings.JWT_ISSUER, audience=settings.JWT_AUDIENCE)
 

@@ -6,11 +6,9 @@ RFC 7638 thumbprint; headers that point elsewhere (`jku`, `x5u`, `jwk`) are not 
 import base64
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -129,20 +127,8 @@ class SignedAccessTokens:
         return payload
 
 
-def read_or_make_key(path: Path, make: Callable[[], PrivateKey]) -> bytes:
-    """The PEM at `path`; made first, for its owner's eyes only, when there is none (development)."""
-    if not path.exists():
-        pem = make().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        with open(unfinished, "wb", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
-            file.write(pem)
-        try:
-            os.link(unfinished, path)  # whoever is first, all workers use his
-        except FileExistsError:
-            pass
-        finally:
-            unfinished.unlink()
-    return path.read_bytes()
+def pem_of(key: PrivateKey) -> bytes:
+    """As `SigningKey.load` reads it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
