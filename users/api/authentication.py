@@ -1,5 +1,6 @@
 """Who calls: a bearer token, checked against its signature, its claims and the account's token version."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,8 @@ class TokenAuthentication(JWTAuthentication):
             caller_id, roles = str(UserId.parse(claims["sub"])), frozenset(map(Role, claims["roles"]))
         except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
             raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
-        seen = service.cache.peek([caller_id, *_target(request, caller_id)])
+        target = named_user(request.parser_context["kwargs"], caller_id)
+        seen = service.cache.peek([caller_id] if target in {None, caller_id} else [caller_id, target])
         try:
             token_version = service.queries.token_version(caller_id, seen=seen.get(caller_id))
         except UserNotFound:
@@ -68,14 +70,16 @@ def _bearer(header: str) -> bytes | None:
     return token.strip().encode()
 
 
-def _target(request: Request, caller_id: str) -> list[str]:
-    """The other user that the address names, if it does."""
-    named = request.parser_context["kwargs"].get("user_id", "me")
+def named_user(address: Mapping[str, Any], caller_id: str) -> str | None:
+    """The id that the address (a view's keyword arguments) names, where `me` is the caller; None when it
+    names nobody, or something that is no id."""
+    named = address.get("user_id")
+    if named is None:
+        return None
     try:
-        target = caller_id if named == "me" else str(UserId.parse(named))
+        return caller_id if named == "me" else str(UserId.parse(named))
     except InvalidUserId:
-        return []
-    return [] if target == caller_id else [target]
+        return None
 
 
 class AdminSessionAuthentication(SessionAuthentication):

@@ -9,7 +9,7 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from users.api.authentication import Caller
+from users.api.authentication import Caller, named_user
 from users_domain.errors import UserNotFound
 
 
@@ -59,10 +59,9 @@ class MayCall(BasePermission):
         caller = cast(Caller | None, request.user)
         if caller is None:
             raise NotAuthenticated
-        target = view.kwargs.get("user_id")
-        is_self = target is not None and (target == "me" or target.lower() == caller.id)
+        is_self = named_user(view.kwargs, caller.id) == caller.id
         if allowed & ({Relation(role) for role in caller.roles} | ({R.SELF} if is_self else set())):
             return True
-        if target is None or is_self:
+        if is_self or "user_id" not in view.kwargs:
             raise PermissionDenied
         raise UserNotFound

@@ -15,7 +15,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from users import wiring
 from users.api import serializers as forms
-from users.api.authentication import Caller
+from users.api.authentication import Caller, named_user
 from users.api.conditions import etag, expected_versions, is_known
 from users.api.pagination import page_response
 from users.application.commands import (
@@ -30,8 +30,7 @@ from users.application.commands import (
 from users.application.ports import UserCriteria
 from users.application.representation import UserView
 from users.application.sessions import LogIn
-from users_domain.errors import InvalidUserId, UserNotFound
-from users_domain.value_objects import UserId
+from users_domain.errors import UserNotFound
 
 Form = TypeVar("Form", bound=Serializer[Any])
 
@@ -61,11 +60,10 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
 
     def target(self) -> str:
         """The id that the address names. Raises UserNotFound when it is no id, for then it names nobody."""
-        named = self.kwargs["user_id"]
-        try:
-            return self.caller.id if named == "me" else str(UserId.parse(named))
-        except InvalidUserId:
-            raise UserNotFound from None
+        target = named_user(self.kwargs, self.caller.id)
+        if target is None:
+            raise UserNotFound
+        return target
 
     def command_fields(self) -> dict[str, Any]:
         """What every command on one user takes: whom, by whom, and which versions."""
