@@ -1,7 +1,7 @@
 """The composition root: the only module that knows every part."""
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from users.application.commands import EndBlock, UserCommands
 from users.application.queries import UserQueries
-from users.application.representation import UserView
 from users.application.sessions import Sessions
 from users.infrastructure import metrics
 from users.infrastructure.cache import RedisUserCache
@@ -24,10 +23,10 @@ from users.infrastructure.made_once import made_once
 from users.infrastructure.passwords import BulkheadHasher, NistPasswordPolicy
 from users.infrastructure.reads import DatabaseReads
 from users.infrastructure.redis_link import RedisLink
-from users.infrastructure.relay import AfterCommit, Relay
+from users.infrastructure.relay import CacheThenEvents, Relay
 from users.infrastructure.repository import DjangoUserRepository
 from users.infrastructure.tokens import Keyring, SignedAccessTokens, SigningKey, pem_of
-from users.infrastructure.unit_of_work import DjangoUnitOfWork
+from users.infrastructure.unit_of_work import AfterCommit, DjangoUnitOfWork
 from users.infrastructure.worker import Worker
 
 
@@ -65,7 +64,7 @@ def build() -> Service:
     tokens = SignedAccessTokens(keyring, lifetime=timedelta(seconds=settings.ACCESS_TOKEN_SECONDS))
     users = DjangoUserRepository()
 
-    def commands_with(after_commit: Callable[[Sequence[UserView]], None]) -> UserCommands:
+    def commands_with(after_commit: AfterCommit) -> UserCommands:
         return UserCommands(
             users=users,
             unit_of_work=DjangoUnitOfWork(after_commit),
@@ -78,7 +77,7 @@ def build() -> Service:
 
     return Service(
         # Two ways to the stream: a command waits for Redis no longer than a cached read does, the worker may.
-        commands=commands_with(AfterCommit(cache.put, _relay(cache, reads, redis))),
+        commands=commands_with(CacheThenEvents(cache.put, _relay(cache, reads, redis))),
         unattended=commands_with(cache.put),
         queries=UserQueries(
             reads=reads,

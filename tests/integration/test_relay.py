@@ -18,7 +18,7 @@ from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.infrastructure import metrics, outbox
 from users.infrastructure.event_bus import EventBus
 from users.infrastructure.redis_link import RedisAway, RedisLink
-from users.infrastructure.relay import AfterCommit, Relay
+from users.infrastructure.relay import CacheThenEvents, Relay
 from users.models import OutboxEvent
 from users_domain.errors import ConcurrentUpdate
 from users_domain.value_objects import SYSTEM
@@ -468,7 +468,7 @@ def test_a_failing_counter_fails_no_command(service, people, monkeypatch):
 def test_a_hook_publishes_about_as_much_as_its_budget_allows(database, redis):
     lab = Lab(batch_size=10)
     rows(200)
-    hook = AfterCommit(lambda views: None, lab.relay, budget_seconds=0)
+    hook = CacheThenEvents(lambda views: None, lab.relay, budget_seconds=0)
 
     hook([])
     assert published_to(redis) == list(range(1, 11))
@@ -481,7 +481,7 @@ def test_a_hook_does_not_rebuild_a_whole_stream(database, redis):
     lab.relay.drain(seconds=5)
     redis.flushall()
     rows(1)
-    hook = AfterCommit(lambda views: None, lab.relay, budget_seconds=0)
+    hook = CacheThenEvents(lambda views: None, lab.relay, budget_seconds=0)
 
     hook([])
     assert published_to(redis) == list(range(1, 11))

@@ -170,21 +170,12 @@ class UserCommands:
             raise ConcurrentUpdate from None
 
     def _register(self, command: RegisterUser) -> UserView:
-        email, name = Email(command.email), UserName(command.name)
-        self._policy.check(command.password, email=str(email), name=str(name), staff=False)
-        password_hash = self._hasher.hash(command.password, first=lambda: self._refuse_taken(email, command))
-        user = User.register(
-            id=UserId.new(),
-            email=email,
-            name=name,
-            password_hash=password_hash,
-            by=command.by,
-            now=self._clock(),
-        )
+        user = self._newborn(command, staff=False, first=lambda email: self._refuse_taken(email, command))
+        view = view_of(user)
         with self._unit_of_work() as users:
-            self._claim_key(command, view_of(user))
+            self._claim_key(command, view)
             users.add(user)
-        return view_of(user)
+        return view
 
     def _refuse_taken(self, email: Email, command: RegisterUser) -> None:
         """Saves the hash of whoever comes late, and guards nothing: the unique index has the last word."""
@@ -197,22 +188,31 @@ class UserCommands:
     def register_staff(self, command: RegisterStaff) -> UserView:
         """Raises UserAlreadyExists, InvalidValue."""
         with self._measure("register_staff"):
-            email, name, roles = Email(command.email), UserName(command.name), _roles(command.roles)
-            self._policy.check(command.password, email=str(email), name=str(name), staff=True)
-            password_hash = self._hasher.hash(command.password)
-            now = self._clock()
+            roles = _roles(command.roles)
+            user = self._newborn(command, staff=True)
+            user.change_roles(roles, last_admin=False, by=command.by, now=user.created_at)
             with self._unit_of_work() as users:
-                user = User.register(
-                    id=UserId.new(),
-                    email=email,
-                    name=name,
-                    password_hash=password_hash,
-                    by=command.by,
-                    now=now,
-                )
-                user.change_roles(roles, last_admin=False, by=command.by, now=now)
                 users.add(user)
             return view_of(user)
+
+    def _newborn(
+        self,
+        command: RegisterUser | RegisterStaff,
+        *,
+        staff: bool,
+        first: Callable[[Email], object] = lambda email: None,
+    ) -> User:
+        """Checked, with his password hashed, and not saved yet. `first` as in `PasswordHasher.hash`."""
+        email, name = Email(command.email), UserName(command.name)
+        self._policy.check(command.password, email=str(email), name=str(name), staff=staff)
+        return User.register(
+            id=UserId.new(),
+            email=email,
+            name=name,
+            password_hash=self._hasher.hash(command.password, first=lambda: first(email)),
+            by=command.by,
+            now=self._clock(),
+        )
 
     def rename(self, command: RenameUser) -> UserView:
         name = UserName(command.name)

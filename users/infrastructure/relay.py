@@ -138,7 +138,7 @@ class Relay:
                 return
 
 
-class AfterCommit:
+class CacheThenEvents:
     """What follows a commit: the cache first, so that nobody who hears of an event reads an older user;
     then the events. Redis away or anything else amiss fails no command: the worker does it again."""
 

@@ -17,6 +17,7 @@ from users_domain.repository import UserRepository
 log = structlog.get_logger(__name__)
 
 AfterCommit = Callable[[Sequence[UserView]], None]
+"""What follows a commit, told of the users that it saved."""
 
 
 class DjangoUnitOfWork:
