@@ -33,6 +33,7 @@ APPLICATION = "config.wsgi:application"
 FINISH_SECONDS = 30
 # For those of a worker whose server was killed.
 ORPHAN_SECONDS = 5
+# After which granian, too, takes a worker for one that works.
 SETTLED_SECONDS = 6
 
 
