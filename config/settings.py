@@ -184,7 +184,16 @@ CACHE_TTL_SECONDS: int = env.int("CACHE_TTL_SECONDS", default=3600)
 
 EVENT_STREAM = "users.events"
 EVENT_STREAM_MAXLEN: int = env.int("EVENT_STREAM_MAXLEN", default=1_000_000)
+EVENT_SOURCE: str = env.str("EVENT_SOURCE", default="user-service")
+FEED_WAITS: int = env.int("FEED_WAITS", default=16)
 IDEMPOTENCY_HOURS = 24
+
+# --- Webhooks -----------------------------------------------------------------------------------
+
+WEBHOOK_PRIVATE_ADDRESSES: bool = env.bool("WEBHOOK_PRIVATE_ADDRESSES", default=not PRODUCTION)
+WEBHOOK_TIMEOUT_SECONDS: float = env.float("WEBHOOK_TIMEOUT_SECONDS", default=5)
+WEBHOOK_RETRY_HOURS: float = env.float("WEBHOOK_RETRY_HOURS", default=72)
+WEBHOOK_LOG_DAYS: int = env.int("WEBHOOK_LOG_DAYS", default=30)
 
 # --- Accounts ------------------------------------------------------------------------------------
 

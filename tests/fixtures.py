@@ -21,7 +21,16 @@ from users.wiring import Service
 from users_domain.value_objects import COMMAND_LINE
 
 PASSWORD = "correct horse battery"
-TABLES = ["django_admin_log", "django_session", "idempotency", "relay_position", "outbox", "users"]
+TABLES = [
+    "django_admin_log",
+    "django_session",
+    "idempotency",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "relay_position",
+    "outbox",
+    "users",
+]
 
 
 @pytest.fixture

@@ -122,7 +122,8 @@ class UserRecord(models.Model):
 
 class OutboxEvent(models.Model):
     """A fact, written in the transaction that made it true. `sequence` is its public place in the feed,
-    given by the relay after commit; see docs/events.md."""
+    given by the relay after commit. A row that cannot be published is set aside: a tombstone takes its place
+    in the stream and the feed. See docs/events.md."""
 
     id = models.BigAutoField(primary_key=True)
     event_id = models.UUIDField(unique=True)
@@ -134,12 +135,20 @@ class OutboxEvent(models.Model):
     request_id = models.CharField(max_length=64, null=True)
     data = models.JSONField()
     sequence = models.BigIntegerField(null=True, unique=True)
+    set_aside_at = models.DateTimeField(null=True)
+    set_aside_because = models.CharField(max_length=200, null=True)
 
     class Meta:
         db_table = "outbox"
         constraints = [models.UniqueConstraint(fields=["user_id", "user_version"], name=EVENT_VERSION_UNIQUE)]
         indexes = [
             models.Index(fields=["id"], condition=models.Q(sequence=None), name="outbox_unsequenced_idx"),
+            models.Index(fields=["event_type", "sequence"], name="outbox_type_sequence_idx"),
+            models.Index(
+                fields=["sequence"],
+                condition=models.Q(set_aside_at__isnull=False),
+                name="outbox_set_aside_idx",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -147,11 +156,14 @@ class OutboxEvent(models.Model):
 
 
 class RelayPosition(models.Model):
-    """One row: the last sequence given out, and the last one known to be in the stream."""
+    """One row: the last sequence given out, the last one known to be in the stream, the last one that
+    retention has deleted, and when a worker's relay was last at work."""
 
     id = models.SmallIntegerField(primary_key=True)
     sequenced = models.BigIntegerField(default=0)
     published = models.BigIntegerField(default=0)
+    pruned = models.BigIntegerField(db_default=0)
+    heartbeat_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "relay_position"
@@ -172,3 +184,64 @@ class IdempotencyRecord(models.Model):
     class Meta:
         db_table = "idempotency"
         constraints = [models.UniqueConstraint(fields=["scope", "key"], name=IDEMPOTENCY_UNIQUE)]
+
+
+class WebhookEndpoint(models.Model):
+    """Where events are sent, and how far that has come: `position` is the last sequence that the receiver has
+    accepted or did not want. `secret` and `previous_secret` are encrypted. The lease names the one worker
+    that delivers now."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    url = models.CharField(max_length=2000)
+    description = models.CharField(max_length=200)
+    event_types = ArrayField(models.CharField(max_length=64), default=list)
+    secret = models.TextField()
+    previous_secret = models.TextField(null=True)
+    previous_secret_until = models.DateTimeField(null=True)
+    enabled = models.BooleanField(default=True)
+    position = models.BigIntegerField()
+    failures = models.IntegerField(default=0)
+    failing_since = models.DateTimeField(null=True)
+    next_attempt_at = models.DateTimeField()
+    paused_at = models.DateTimeField(null=True)
+    paused_because = models.CharField(max_length=200, null=True)
+    lease = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    version = models.IntegerField(default=1)
+
+    class Meta:
+        db_table = "webhook_endpoints"
+        verbose_name = "webhook"
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class WebhookDelivery(models.Model):
+    """One attempt to send one event, and what came of it: the delivery log. `error` is None for what the
+    receiver has accepted."""
+
+    id = models.BigAutoField(primary_key=True)
+    endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries")
+    kind = models.CharField(max_length=12)
+    event_id = models.UUIDField()
+    event_type = models.CharField(max_length=64)
+    sequence = models.BigIntegerField(null=True)
+    attempt = models.IntegerField()
+    attempted_at = models.DateTimeField(db_index=True)
+    duration_ms = models.IntegerField()
+    status = models.SmallIntegerField(null=True)
+    error = models.CharField(max_length=200, null=True)
+
+    class Meta:
+        db_table = "webhook_deliveries"
+        verbose_name = "delivery"
+        verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index("endpoint", models.F("id").desc(), name="webhook_deliveries_log_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id}"

@@ -13,9 +13,11 @@ from users_domain.value_objects import UserId
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEvent:
     """`user_version` is the version that the user has since this fact: each fact makes one version.
-    `actor_id` is a user id, `system`, `cli`, or None for somebody unknown (who registers, say)."""
+    `actor_id` is a user id, `system`, `cli`, or None for somebody unknown (who registers, say).
+    `schema_version` rises when a field of `data` is removed or gets another type."""
 
     event_type: ClassVar[str]
+    schema_version: ClassVar[int] = 1
 
     event_id: UUID
     user_id: UserId

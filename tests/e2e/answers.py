@@ -16,6 +16,8 @@ STATUS = {
     "user_blocked": 403,
     "wrong_password": 403,
     "user_not_found": 404,
+    "webhook_not_found": 404,
+    "event_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "user_already_exists": 409,
@@ -23,6 +25,7 @@ STATUS = {
     "user_not_blocked": 409,
     "email_unchanged": 409,
     "concurrent_update": 409,
+    "events_gone": 410,
     "version_mismatch": 412,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
@@ -32,7 +35,7 @@ STATUS = {
     "internal_error": 500,
     "unavailable": 503,
 }
-"""The contract's codes, and the three that Django's own refusals need."""
+"""The contract's codes, those of feed and webhooks, and the three that Django's own refusals need."""
 
 USER_FIELDS = [
     "id",

@@ -226,5 +226,12 @@ def test_a_plan_without_its_index_would_be_noticed(crowd):
 
 
 def test_every_table_has_a_model():
-    assert {model._meta.db_table for model in OURS} == {"users", "outbox", "relay_position", "idempotency"}
+    assert {model._meta.db_table for model in OURS} == {
+        "users",
+        "outbox",
+        "relay_position",
+        "idempotency",
+        "webhook_endpoints",
+        "webhook_deliveries",
+    }
     assert all(isinstance(model._meta.pk, models.Field) for model in OURS)

@@ -44,6 +44,8 @@ PROBLEMS: Mapping[str, Problem] = {
     "user_blocked": Problem(403, "Account blocked", "The password is right, but the account is blocked."),
     "wrong_password": Problem(403, "Wrong password", "The current password that came along is wrong."),
     "user_not_found": Problem(404, "No such user", "There is no such user, or none that you may know of."),
+    "webhook_not_found": Problem(404, "No such webhook", "There is no such webhook."),
+    "event_not_found": Problem(404, "No such event", "There is no such event, or it is no longer kept."),
     "not_found": Problem(404, "Not found", "Nothing is served at this address."),
     "method_not_allowed": Problem(
         405, "Method not allowed", "`Allow` lists the methods that this address knows."
@@ -56,6 +58,11 @@ PROBLEMS: Mapping[str, Problem] = {
         409,
         "Concurrent update",
         "Others were changing the user at the same time; nothing was changed, try again.",
+    ),
+    "events_gone": Problem(
+        410,
+        "Events gone",
+        "The feed no longer reaches back that far: read the users anew, then go on from the oldest event.",
     ),
     "version_mismatch": Problem(
         412, "Version mismatch", "The user has another version than the one named; nothing was changed."
@@ -85,6 +92,11 @@ STATUS_OF = {
     application.InvalidCredentials: 401,
     application.IdempotencyKeyReused: 422,
     application.InvalidQuery: 400,
+    application.EventsGone: 410,
+    application.EventNotFound: 404,
+    application.InvalidWebhook: 400,
+    application.WebhookNotFound: 404,
+    application.Forbidden: 403,
     application.Unavailable: 503,
 }
 """The bases of our error trees; a test holds each leaf's code against PROBLEMS."""
@@ -154,6 +166,8 @@ def name_problem(error: BaseException | None) -> tuple[str, Details] | None:  # 
     match error:
         case domain.InvalidValue():
             return error.code, [{"field": error.at, "code": error.reason, "message": str(error)}]
+        case application.InvalidWebhook():
+            return error.code, [{"field": error.field, "code": error.reason, "message": str(error)}]
         case application.InvalidQuery():
             return error.code, [{"field": error.field, "code": "invalid", "message": str(error)}]
         case domain.DomainError() | application.ApplicationError():

@@ -1,4 +1,4 @@
-"""Refusals that are not about a user but about the call.
+"""Refusals that are not about a user: of the call, the feed, or a webhook.
 
 ::
 
@@ -6,6 +6,11 @@
      ├── InvalidCredentials
      ├── IdempotencyKeyReused
      ├── InvalidQuery           a filter, limit or cursor that cannot be understood
+     ├── EventsGone             the feed does not reach back that far any more
+     ├── EventNotFound
+     ├── InvalidWebhook         an endpoint's address, event types or description
+     ├── WebhookNotFound
+     ├── Forbidden              not by this caller
      └── Unavailable            try again later
 """
 
@@ -39,6 +44,47 @@ class InvalidQuery(ApplicationError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class EventsGone(ApplicationError):
+    """`oldest` is the first sequence that is still there."""
+
+    code = "events_gone"
+    message = "Events behind this sequence are no longer kept."
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(
+            f"Events behind this sequence are no longer kept; the oldest is {oldest}. Read the users anew "
+            "(GET /users), then go on from there."
+        )
+        self.oldest = oldest
+
+
+class EventNotFound(ApplicationError):
+    code = "event_not_found"
+    message = "There is no such event, or it is no longer kept."
+
+
+class InvalidWebhook(ApplicationError):
+    """`reason` is a stable word for what is wrong with `field`."""
+
+    code = "invalid_request"
+    message = "This is no valid webhook."
+
+    def __init__(self, field: str, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.reason = reason
+
+
+class WebhookNotFound(ApplicationError):
+    code = "webhook_not_found"
+    message = "There is no such webhook."
+
+
+class Forbidden(ApplicationError):
+    code = "forbidden"
+    message = "This is for admins."
 
 
 class Unavailable(ApplicationError):

@@ -1,7 +1,7 @@
 """The worker: the relay as a loop, and what has to happen by the clock."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -34,10 +34,15 @@ class Duty:
 
 class Worker:
     """Does each duty in a thread of its own, so that none waits for another. `end_block` lifts one user's
-    block in the system's name."""
+    block in the system's name; `also` are duties of other parts."""
 
     def __init__(
-        self, relay: Relay, *, end_block: Callable[[str], object], poll_seconds: float = 0.2
+        self,
+        relay: Relay,
+        *,
+        end_block: Callable[[str], object],
+        also: Sequence[Duty] = (),
+        poll_seconds: float = 0.2,
     ) -> None:
         self._relay = relay
         self._end_block = end_block
@@ -45,6 +50,7 @@ class Worker:
             Duty("relay", poll_seconds, self.relay_events),
             Duty("blocks", 0.5, self.end_blocks),
             Duty("idempotency", 600.0, forget_old_keys),
+            *also,
         ]
 
     def run(self, stop: threading.Event) -> None:
