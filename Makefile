@@ -5,7 +5,7 @@ export PYTHON
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-unit soak check bench schema lock clean
+.PHONY: help venv run test test-unit soak soak-events check bench schema lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -25,14 +25,18 @@ test-unit: venv ## only what needs no server
 soak: venv ## the long runs
 	@exec $(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
+soak-events: venv ## every process killed at random, for minutes: no event lost, invented or out of order
+	@exec $(PY) -m pytest -m soak --timeout 3600 tests/chaos $(ARGS)
+
 check: venv ## lint, types, architecture, migrations, deploy check, schema drift, container files
 	@exec $(PY) -m scripts.check $(ARGS)
 
 bench: venv ## the benchmarks, one after the other; best on an otherwise idle machine
 	@for script in benchmarks/[a-z]*.py; do name=$${script#benchmarks/}; echo "== $$name"; $(PY) -m benchmarks.$${name%.py} || exit 1; done
 
-schema: venv ## write docs/openapi.yaml anew
-	@exec $(PY) manage.py spectacular --file docs/openapi.yaml --validate
+schema: venv ## write docs/openapi.yaml, docs/asyncapi.yaml and docs/schemas/ anew; no event's schema is broken
+	@$(PY) manage.py spectacular --file docs/openapi.yaml --validate
+	@exec $(PY) -m scripts.event_schemas write
 
 lock: venv ## resolve requirements/*.in into the hash-locked *.txt
 	@uv="$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q"; \

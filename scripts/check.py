@@ -48,6 +48,7 @@ def checks(scratch: Path) -> list[Check]:
     return [
         Check("mypy", [PYTHON, "-m", "mypy"]),
         Check("schema drift", [PYTHON, "-m", "scripts.check", "--schema", scratch / "openapi.yaml"]),
+        Check("event schemas", [PYTHON, "-m", "scripts.event_schemas", "check"]),
         Check("migrations lint", [*MANAGE, "lintmigrations", "--warnings-as-errors", "--quiet", "ok"]),
         Check("migrations complete", [*MANAGE, "makemigrations", "--check", "--dry-run"]),
         Check("deploy check", [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"], production(scratch)),

@@ -34,6 +34,8 @@ class UserEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCreated(UserEvent):
+    """Somebody registered, or was registered by somebody."""
+
     event_type = "user.created"
     email: str
     name: str
@@ -42,6 +44,8 @@ class UserCreated(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRenamed(UserEvent):
+    """The name changed."""
+
     event_type = "user.renamed"
     name: str
     renamed_at: datetime
@@ -49,6 +53,8 @@ class UserRenamed(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEmailChanged(UserEvent):
+    """The address changed; the new one is unproven."""
+
     event_type = "user.email_changed"
     email: str
     changed_at: datetime
@@ -56,12 +62,16 @@ class UserEmailChanged(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserPasswordChanged(UserEvent):
+    """There is a new password; older tokens are worthless."""
+
     event_type = "user.password_changed"
     changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRolesChanged(UserEvent):
+    """Roles were given or taken; older tokens are worthless."""
+
     event_type = "user.roles_changed"
     roles: list[str]
     changed_at: datetime
@@ -69,6 +79,8 @@ class UserRolesChanged(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserBlocked(UserEvent):
+    """Shut out; older tokens are worthless."""
+
     event_type = "user.blocked"
     reason: str
     blocked_at: datetime
@@ -76,6 +88,8 @@ class UserBlocked(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserUnblocked(UserEvent):
+    """Let in again, by somebody or by the date."""
+
     event_type = "user.unblocked"
     unblocked_at: datetime
 
