@@ -1,9 +1,6 @@
 """Health: is the process there (live), and should requests be sent to it (ready)."""
 
-from pathlib import Path
-
 import orjson
-from django.conf import settings
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
@@ -25,7 +22,7 @@ def live(request: HttpRequest) -> HttpResponse:
 def ready(request: HttpRequest) -> HttpResponse:
     """503 while the process drains, PostgreSQL is away or migrations are pending; 200, `degraded`, when
     only Redis is away."""
-    if settings.DRAIN_FILE and Path(settings.DRAIN_FILE).exists():
+    if wiring.is_draining():
         return _unready({"draining": "yes"})
     checks = {"postgresql": _postgresql()}
     if checks["postgresql"] != "ok":

@@ -125,6 +125,12 @@ def serve(target: str = APPLICATION) -> int:
     supervisor = os.environ.get("SUPERVISOR_PID")
     if supervisor:
         processes.end_with(int(supervisor), grace=0)
+    with tempfile.TemporaryDirectory(prefix="users-web-", ignore_cleanup_errors=True) as scratch:
+        return _serve(target, Path(scratch), supervised=bool(supervisor))
+
+
+def _serve(target: str, scratch: Path, *, supervised: bool) -> int:
+    draining = drain_file(scratch)  # named before settings are read: the workers inherit them as they are
     try:
         if target == APPLICATION:
             import_module("config.settings")  # what is missing is said once, not by each worker
@@ -133,30 +139,30 @@ def serve(target: str = APPLICATION) -> int:
         print(error, file=sys.stderr)
         return 1
     # Under a supervisor we may follow a server that was killed, whose workers are about to leave the port.
-    if not processes.wait_until(lambda: processes.is_free(port, host), ORPHAN_SECONDS if supervisor else 0):
+    if not processes.wait_until(lambda: processes.is_free(port, host), ORPHAN_SECONDS if supervised else 0):
         print(f"port {port} on {host} is taken: choose another with PORT=...", file=sys.stderr)
         return 1
-    with tempfile.TemporaryDirectory(prefix="users-web-", ignore_cleanup_errors=True) as scratch:
-        prepare_metrics(Path(scratch))
-        server = DrainingServer(
-            target,
-            drain_file=drain_file(Path(scratch)),
-            drain_seconds=float(os.environ.get("DRAIN_SECONDS") or (5 if in_production() else 1)),
-            address=host,
-            port=port,
-            interface=Interfaces.WSGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            workers=int(os.environ.get("WEB_WORKERS") or min(os.cpu_count() or 1, 4)),
-            blocking_threads=int(os.environ.get("WEB_THREADS") or 32),
-            blocking_threads_idle_timeout=600,  # a thread takes its database connection with it
-            respawn_failed_workers=True,
-            workers_kill_timeout=1,  # after FINISH_SECONDS
-            log_dictconfig=LOGGING,
-        )
-        # More threads than cores are meant: they wait for PostgreSQL, and bcrypt releases the GIL.
-        logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
-        server.serve(target_loader=partial(load_in_worker, os.getpid()))
+    draining.unlink(missing_ok=True)  # should a killed server have left it
+    prepare_metrics(scratch)
+    server = DrainingServer(
+        target,
+        drain_file=draining,
+        drain_seconds=float(os.environ.get("DRAIN_SECONDS") or (5 if in_production() else 1)),
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=int(os.environ.get("WEB_WORKERS") or min(os.cpu_count() or 1, 4)),
+        blocking_threads=int(os.environ.get("WEB_THREADS") or 32),
+        blocking_threads_idle_timeout=600,  # a thread takes its database connection with it
+        respawn_failed_workers=True,
+        workers_kill_timeout=1,  # after FINISH_SECONDS
+        log_dictconfig=LOGGING,
+    )
+    # More threads than cores are meant: they wait for PostgreSQL, and bcrypt releases the GIL.
+    logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
+    server.serve(target_loader=partial(load_in_worker, os.getpid()))
     return 0
 
 
@@ -171,10 +177,8 @@ def address() -> tuple[str, int]:
 
 
 def drain_file(scratch: Path) -> Path:
-    """The file that says we drain; gone at the start, should a killed server have left it."""
-    file = Path(os.environ.setdefault("DRAIN_FILE", str(scratch / "draining")))
-    file.unlink(missing_ok=True)
-    return file
+    """The file that says we drain, known to the settings from now on."""
+    return Path(os.environ.setdefault("DRAIN_FILE", str(scratch / "draining")))
 
 
 def prepare_metrics(scratch: Path) -> None:

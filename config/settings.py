@@ -61,6 +61,7 @@ def server_address(variable: str, entry: str) -> str:
 
 DEBUG = False
 SECRET_KEY = required("SECRET_KEY") if PRODUCTION else generated_secret("secret_key")
+SECRET_KEY_FALLBACKS = words("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = words("ALLOWED_HOSTS")
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = (
@@ -185,7 +186,8 @@ CACHE_TTL_SECONDS: int = env.int("CACHE_TTL_SECONDS", default=3600)
 EVENT_STREAM = "users.events"
 EVENT_STREAM_MAXLEN: int = env.int("EVENT_STREAM_MAXLEN", default=1_000_000)
 EVENT_SOURCE: str = env.str("EVENT_SOURCE", default="user-service")
-FEED_WAITS: int = env.int("FEED_WAITS", default=16)
+# At most half of the server's threads wait, whatever their number.
+FEED_WAITS: int = env.int("FEED_WAITS", default=int(os.environ.get("WEB_THREADS") or 32) // 2)
 IDEMPOTENCY_HOURS = 24
 
 # --- Webhooks -----------------------------------------------------------------------------------
@@ -268,6 +270,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "users", "description": "Accounts: register, look up, change."},
         {"name": "blocking", "description": "Shut a user out, and let him in again."},
         {"name": "events", "description": "What happened, for those who missed it on the stream."},
+        {"name": "webhooks", "description": "Where events are sent, for those who read no Redis."},
         {"name": "tokens", "description": "Log in, and verify who calls."},
         {"name": "service", "description": "About the service itself."},
     ],
@@ -347,5 +350,8 @@ LOGGING = {
         # The request line and `internal_error` say it already, and without the raw path.
         "django.request": {"level": "CRITICAL"},
         "django.security": {"level": "CRITICAL"},
+        # They tell the addresses of webhooks, which may hold a secret, and at DEBUG signatures too.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
     },
 }

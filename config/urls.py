@@ -9,7 +9,7 @@ from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
 
 from config import health
 from users import admin
-from users.api import public, schema
+from users.api import event_schemas, public, schema
 
 urlpatterns = [
     path("", include("users.api.urls")),
@@ -19,6 +19,8 @@ urlpatterns = [
     path("health/ready", health.ready),
     path("metrics", public.metrics),
     path("schema", schema.document, name="schema"),
+    path("schema/events", event_schemas.document),
+    path("schema/events/<str:name>", event_schemas.schema),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
 ]

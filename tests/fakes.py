@@ -1,9 +1,9 @@
-"""The application's world in memory: each port of `users.application.ports`, and the repository's, without
+"""The application's world in memory: each port of `users.application`, and the repository's, without
 Django, servers or waiting. Those that have a real adapter with the same promise go through the same tests."""
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -11,9 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from tests.builders import NOW
-from users.application.errors import InvalidQuery
+from users.application.errors import EventNotFound, InvalidQuery, WebhookNotFound
 from users.application.ports import Answered, CacheAnswer, KeyTaken, Listed, Position, UserCriteria
 from users.application.representation import UserView, view_of
+from users.application.webhook_endpoint import Answer, DeliveryView, Endpoint, Message
+from users.application.webhook_ports import Change
 from users_domain.errors import ConcurrentUpdate, InvalidPassword, UserAlreadyExists, UserNotFound
 from users_domain.events import UserEvent
 from users_domain.user import User
@@ -226,6 +228,7 @@ class InMemoryReads:
     def __init__(self, users: InMemoryUserRepository) -> None:
         self._users = users
         self.envelopes: list[dict[str, Any]] = []
+        self.pruned_to = 0
         self.asked = 0
 
     def view(self, user_id: str) -> UserView | None:
@@ -245,9 +248,39 @@ class InMemoryReads:
         own = [each for each in self.envelopes if each["user_id"] == user_id]
         return [each for each in own if each["user_version"] > after_version][:limit]
 
-    def feed(self, after_sequence: int, limit: int) -> list[dict[str, Any]]:
+    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[dict[str, Any]]:
         self.asked += 1
-        return [each for each in self.envelopes if each["sequence"] > after_sequence][:limit]
+        behind = [each for each in self.envelopes if each["sequence"] > after_sequence]
+        return [each for each in behind if not types or each["event_type"] in types][:limit]
+
+    def pruned(self) -> int:
+        self.asked += 1
+        return self.pruned_to
+
+
+class StagedFeedWatch:
+    """`happens` is what comes to pass, one for each time that somebody waits, and answers how far the feed
+    reaches then; None when nothing does until the time is up. `full`: no place; `stops_at_the_end`: the
+    process stops where the time would be up. `waited`: the seconds granted, then the sequences waited at."""
+
+    def __init__(self) -> None:
+        self.happens: deque[Callable[[], int | None]] = deque()
+        self.full = False
+        self.stops_at_the_end = False
+        self.waited: list[float] = []
+
+    @contextmanager
+    def place(self, seconds: float) -> Iterator["StagedFeedWatch | None"]:
+        self.waited.append(seconds)
+        yield None if self.full else self
+
+    @property
+    def cut_short(self) -> bool:
+        return self.stops_at_the_end and not self.happens
+
+    def beyond(self, sequence: int) -> int | None:
+        self.waited.append(sequence)
+        return self.happens.popleft()() if self.happens else None
 
 
 def _place(user: User) -> tuple[datetime, str]:
@@ -263,3 +296,101 @@ class PlainCursors:
         if its_kind != kind:
             raise InvalidQuery("cursor", "This cursor is not one of ours.")
         return position
+
+
+class InMemoryEndpoints:
+    def __init__(self) -> None:
+        self.stored: dict[str, Endpoint] = {}
+
+    def add(self, endpoint: Endpoint) -> None:
+        self.stored[endpoint.id] = endpoint
+
+    def get(self, endpoint_id: str) -> Endpoint:
+        try:
+            return self.stored[endpoint_id.lower()]
+        except KeyError:
+            raise WebhookNotFound from None
+
+    def all(self) -> list[Endpoint]:
+        return list(self.stored.values())
+
+    def change(self, endpoint_id: str, change: Change) -> Endpoint:
+        changed = change(self.get(endpoint_id))
+        self.stored[changed.id] = changed
+        return changed
+
+    def delete(self, endpoint_id: str, check: Change) -> None:
+        del self.stored[check(self.get(endpoint_id)).id]
+
+
+class InMemoryDeliveryLog:
+    def __init__(self, endpoints: InMemoryEndpoints) -> None:
+        self._endpoints = endpoints
+        self.entries: list[tuple[str, DeliveryView]] = []
+
+    def note(
+        self, endpoint: Endpoint, message: Message, answer: Answer, *, kind: str, at: datetime
+    ) -> DeliveryView:
+        self._endpoints.get(endpoint.id)
+        view = DeliveryView(
+            id=len(self.entries) + 1,
+            kind=kind,
+            event_id=message.event_id,
+            event_type=message.event_type,
+            sequence=message.sequence,
+            attempt=endpoint.failures + 1 if kind == "event" else 1,
+            attempted_at=at,
+            duration_ms=answer.duration_ms,
+            status=answer.status,
+            error=answer.error,
+        )
+        self.entries.append((endpoint.id, view))
+        return view
+
+    def page(self, endpoint_id: str, *, limit: int, before: int | None) -> list[DeliveryView]:
+        own = [view for owner, view in reversed(self.entries) if owner == endpoint_id.lower()]
+        return [view for view in own if before is None or view.id < before][:limit]
+
+
+class InMemoryFeed:
+    """`events` are the types by sequence, from 1 on; those up to `pruned` are no longer kept."""
+
+    def __init__(self, *events: str) -> None:
+        self.events = list(events)
+        self.pruned = 0
+
+    def bounds(self) -> tuple[int, int]:
+        return self.pruned, len(self.events)
+
+    def message(self, sequence: int) -> Message:
+        if not self.pruned < sequence <= len(self.events):
+            raise EventNotFound
+        event_type = self.events[sequence - 1]
+        return Message(event_id=str(UUID(int=sequence)), event_type=event_type, sequence=sequence, body=b"{}")
+
+    def waiting(self, after: int, event_types: Collection[str]) -> int:
+        behind = self.events[max(after, self.pruned) :]
+        return min(1000, sum(not event_types or each in event_types for each in behind))
+
+
+class ScriptedSender:
+    """Answers as `answer` says; `sent` is what it was given. `meanwhile` happens while it waits."""
+
+    def __init__(self) -> None:
+        self.answer = Answer(status=200, error=None, duration_ms=1)
+        self.sent: list[tuple[Endpoint, Message]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def send(self, endpoint: Endpoint, message: Message) -> Answer:
+        self.sent.append((endpoint, message))
+        self.meanwhile()
+        return self.answer
+
+
+class CountedSecrets:
+    def __init__(self) -> None:
+        self.made = 0
+
+    def new(self) -> tuple[str, str]:
+        self.made += 1
+        return f"whsec_{self.made}", f"sealed {self.made}"

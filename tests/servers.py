@@ -39,3 +39,9 @@ def shared_postgres() -> Postgres:
 
 def own_redis() -> Redis:
     return Redis(TEST_DIR / f"redis-{WORKER}", save=False)
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, without what settings would be read from."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ}

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from django.db import connection
 
 from config import processes
 from config.embedded import PROJECT
+from tests.servers import clean_environment
 
 PRODUCTION_ENVIRONMENT = {
     "DJANGO_ENV": "production",
@@ -38,12 +38,6 @@ def write_signing_key(folder: Path) -> Path:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(key.private_bytes(*form))
     return path
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours, without what settings would be read from."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-    return {name: os.environ[name] for name in kept if name in os.environ}
 
 
 def database_url() -> str:

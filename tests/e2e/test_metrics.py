@@ -19,6 +19,10 @@ NAMES = {
     "user_events_published_total": ("counter", {"event_type"}),
     "user_events_pending": ("gauge", set()),
     "user_events_lag_seconds": ("gauge", set()),
+    "user_events_delay_seconds": ("histogram", set()),
+    "user_events_set_aside": ("gauge", set()),
+    "user_events_relay_failures_total": ("counter", {"reason"}),
+    "user_events_relay_heartbeat_age_seconds": ("gauge", set()),
 }
 ANN = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
 

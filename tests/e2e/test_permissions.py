@@ -71,6 +71,19 @@ ABOUT_ALL = {
         body={"email": "new@example.com", "name": "New", "password": PASSWORD},
     ),
 }
+WEBHOOK = {"url": "http://127.0.0.1:1/hooks"}
+ABOUT_WEBHOOKS = {
+    "create_webhook": Row("POST", "/webhooks", who("admin"), 201, body=WEBHOOK),
+    "list_webhooks": Row("GET", "/webhooks", who("admin")),
+    "retrieve_webhook": Row("GET", "/webhooks/{id}", who("admin")),
+    "change_webhook": Row("PATCH", "/webhooks/{id}", who("admin"), body={"enabled": False}),
+    "delete_webhook": Row("DELETE", "/webhooks/{id}", who("admin"), 204),
+    "rotate_webhook_secret": Row("POST", "/webhooks/{id}/rotate-secret", who("admin")),
+    "resume_webhook": Row("POST", "/webhooks/{id}/resume", who("admin")),
+    "ping_webhook": Row("POST", "/webhooks/{id}/ping", who("admin")),
+    "redeliver_events": Row("POST", "/webhooks/{id}/redeliver", who("admin"), body={"sequence": 1}),
+    "list_deliveries": Row("GET", "/webhooks/{id}/deliveries", who("admin")),
+}
 FOR_ANYONE = {
     "register": Row("POST", "/users", who("anyone"), 201, body=ABOUT_ALL["register_closed"].body),
     "log_in": Row(
@@ -82,7 +95,7 @@ TARGETS = ["plain", "nobody", "operator", "admin", "service"]
 
 
 def test_every_operation_of_the_code_is_in_this_table_and_the_other_way_round() -> None:
-    assert set(MATRIX) == {*ABOUT_ONE_USER, *ABOUT_ALL, *FOR_ANYONE}
+    assert set(MATRIX) == {*ABOUT_ONE_USER, *ABOUT_ALL, *ABOUT_WEBHOOKS, *FOR_ANYONE}
 
 
 def test_every_action_that_is_routed_has_its_row() -> None:
@@ -188,6 +201,23 @@ def test_all_accounts(caller_of: Any, settings: Any, operation: str, caller: str
 
 
 @pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("operation", ABOUT_WEBHOOKS)
+def test_webhooks(caller_of: Any, admin: Api, operation: str, caller: str) -> None:
+    """Whoever may not is told so, whether the webhook is there or not."""
+    row, api = ABOUT_WEBHOOKS[operation], caller_of(caller)
+    there = admin("POST", "/webhooks", WEBHOOK).json()["id"]
+    before = admin("GET", "/webhooks").content
+    answer = call(api, row, there)
+    if caller in row.who:
+        assert answer.status_code == row.success, answer.content
+        return
+    refusal = "missing_token" if caller == "nobody" else "forbidden"
+    problem(answer, refusal)
+    assert same_but_for_request_id(answer, call(api, row, NOBODY))
+    assert admin("GET", "/webhooks").content == before
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("operation", FOR_ANYONE)
 def test_what_is_open_to_anyone(people: People, caller_of: Any, operation: str, caller: str) -> None:
     people.user("Plain")
@@ -224,10 +254,10 @@ def test_who_may_not_cannot_tell_whether_the_user_exists(
             }
 
 
-@pytest.mark.parametrize("operation", [*ABOUT_ONE_USER, *ABOUT_ALL])
+@pytest.mark.parametrize("operation", [*ABOUT_ONE_USER, *ABOUT_ALL, *ABOUT_WEBHOOKS])
 def test_the_token_comes_before_everything_else(anyone: Api, settings: Any, operation: str) -> None:
     settings.REGISTRATION, settings.REQUIRE_IF_MATCH = "closed", True
-    row = (ABOUT_ONE_USER | ABOUT_ALL)[operation]
+    row = (ABOUT_ONE_USER | ABOUT_ALL | ABOUT_WEBHOOKS)[operation]
     path = row.path.format(id=NOBODY)
     problem(anyone(row.method, path, {"nonsense": 1}), "missing_token")
     problem(anyone(row.method, path + "?nonsense=1", raw=b"\xff", content_type="x/y"), "missing_token")

@@ -1,6 +1,5 @@
 """The operators' pages, as a browser without JavaScript sees them."""
 
-import html
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,14 +10,14 @@ from django.contrib.admin.models import LogEntry
 from django.core.cache import caches
 from django.db import connection
 from django.http import HttpResponse
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.browser import Browser, text, told
 from tests.fixtures import PASSWORD, People
 from users.admin import site, users
 from users.admin.site import BoundedPaginator
 from users.application.commands import BlockUser, ChangeRoles, RenameUser, UnblockUser
-from users.models import OutboxEvent, UserRecord
+from users.models import OutboxEvent, UserRecord, WebhookEndpoint
 from users.wiring import Service
 from users_domain.value_objects import COMMAND_LINE, UserId
 
@@ -28,57 +27,6 @@ WRONG = "Please enter the correct email and password"
 
 def page(user_id: str) -> str:
     return f"{LIST}{user_id}/change/"
-
-
-class Browser:
-    """Django's test client with CSRF checks on, following redirects, and what a person would read."""
-
-    def __init__(self) -> None:
-        self.client = Client(enforce_csrf_checks=True, SERVER_NAME="localhost", raise_request_exception=False)
-
-    def get(self, path: str, **query: Any) -> HttpResponse:
-        return self.client.get(path, query, follow=True)
-
-    def send(self, path: str, **fields: Any) -> HttpResponse:
-        """Fills in the form that is on the page at this path."""
-        shown = self.get(path)
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', shown.content.decode())
-        assert token, shown.content
-        return self.client.post(path, {"csrfmiddlewaretoken": token[1], **fields}, follow=True)
-
-    def choose(self, action: str, *user_ids: str, **fields: Any) -> HttpResponse:
-        return self.send(LIST, action=action, index="0", _selected_action=list(user_ids), **fields)
-
-    def log_in(self, name: str, password: str = PASSWORD) -> HttpResponse:
-        return self.send("/admin/login/?next=/admin/", username=f"{name}@example.com", password=password)
-
-
-def text(response: HttpResponse) -> str:
-    """What stands on the page, without tags and runs of blanks."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
-
-
-def told(response: HttpResponse) -> list[str]:
-    """The messages at the top of the page."""
-    return [str(message) for message in response.context["messages"]]
-
-
-@pytest.fixture
-def browser(people: People) -> Browser:
-    """With an operator logged in, whose name is Op."""
-    people.staff("operator", "Op")
-    browser = Browser()
-    assert "Op" in text(browser.log_in("op"))
-    return browser
-
-
-@pytest.fixture
-def boss(people: People) -> Browser:
-    """With an admin logged in, whose name is Boss."""
-    people.staff("admin", "Boss")
-    browser = Browser()
-    browser.log_in("boss")
-    return browser
 
 
 def record(user_id: str) -> UserRecord:
@@ -641,5 +589,5 @@ def test_a_post_from_another_site_is_refused(browser: Browser, people: People) -
     assert record(ann).status == "active"
 
 
-def test_only_users_and_events_have_pages() -> None:
-    assert set(site._registry) == {UserRecord, OutboxEvent}
+def test_only_users_events_and_webhooks_have_pages() -> None:
+    assert set(site._registry) == {UserRecord, OutboxEvent, WebhookEndpoint}

@@ -415,3 +415,32 @@ def test_what_is_cached_is_what_the_database_says(service, people):
     created = datetime.fromisoformat(json.loads(saved.json)["created_at"])
     assert created.tzinfo == UTC
     assert Api()("GET", f"/users/{user_id}").status_code == 401
+
+
+# --- Who is behind ------------------------------------------------------------------------------------
+
+
+def test_only_an_older_entry_or_a_lease_that_is_out_needs_a_put(service, people):
+    older, current, absent, leased = (people.user(name) for name in ("Ann", "Bob", "Cid", "Dan"))
+    for user_id in (older, current):
+        service.queries.get(user_id)
+    assert service.cache.get(leased).lease
+
+    versions = {older: 2, current: 1, absent: 5, leased: 1}
+
+    assert list(service.cache.behind(versions)) == [older, leased]
+
+
+def test_an_entry_of_another_epoch_or_of_somebody_else_is_behind(service, people, redis):
+    ann, bob = people.user("Ann"), people.user("Bob")
+    service.queries.get(ann)
+    redis.set(EPOCH, "another")
+    redis.rpush(f"user:{{{bob}}}", "somebody else's")
+
+    assert list(service.cache.behind({ann: 1, bob: 1})) == [ann, bob]
+
+
+def test_all_are_behind_when_redis_cannot_say(service, fragile_redis):
+    fragile_redis.kill()
+
+    assert list(service.cache.behind({"a": 1, "b": 1})) == ["a", "b"]

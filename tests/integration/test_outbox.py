@@ -12,6 +12,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
+from tests.events import rows
 from tests.together import eventually, in_background, together
 from users.application.commands import BlockUser, RegisterUser
 from users.infrastructure import outbox
@@ -38,24 +39,6 @@ def born(unit_of_work):
         return user
 
     return born
-
-
-def rows(count, **columns):
-    """That many events of as many users, written without the domain."""
-    return OutboxEvent.objects.bulk_create(
-        OutboxEvent(
-            **{
-                "event_id": uuid7(),
-                "event_type": "user.renamed",
-                "user_id": uuid7(),
-                "user_version": 1,
-                "occurred_at": timezone.now(),
-                "data": {},
-            }
-            | columns
-        )
-        for _ in range(count)
-    )
 
 
 def sequences():

@@ -5,41 +5,28 @@ import json
 import threading
 import time
 from collections import defaultdict
+from datetime import timedelta
 
 import pytest
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
-from uuid_utils.compat import uuid7
 
 from tests.builders import an_actor, an_admin
+from tests.events import rows
 from tests.together import eventually, in_background, together
 from users import wiring
 from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.infrastructure import metrics, outbox
 from users.infrastructure.event_bus import EventBus
 from users.infrastructure.redis_link import RedisAway, RedisLink
-from users.infrastructure.relay import CacheThenEvents, Relay
+from users.infrastructure.relay import REASONS, CacheThenEvents, Relay
 from users.models import OutboxEvent
 from users_domain.errors import ConcurrentUpdate
 from users_domain.value_objects import SYSTEM
 
 ADMIN = an_actor(an_admin())
 STREAM = "users.events"
-
-
-def rows(count):
-    """Committed events that nobody has numbered yet."""
-    OutboxEvent.objects.bulk_create(
-        OutboxEvent(
-            event_id=uuid7(),
-            event_type="user.renamed",
-            user_id=uuid7(),
-            user_version=1,
-            occurred_at=timezone.now(),
-            data={},
-        )
-        for _ in range(count)
-    )
 
 
 def stream(redis):
@@ -73,11 +60,15 @@ class Lab:
         self.renewed = []
         self.distrusted = 0
         self.told = []
+        self.waited = []
+        self.failures = []
         self.relay = Relay(
             self.bus,
             renew=self.renewed.append,
             distrust=self._distrust,
             published=lambda envelope: self.told.append(envelope["sequence"]),
+            waited=self.waited.append,
+            failed=self.failures.append,
             **options,
         )
 
@@ -182,7 +173,7 @@ def test_what_the_caller_has_put_is_not_renewed_again_unless_an_event_is_newer(l
 
     lab.relay.drain(seconds=5, fresh={first: 1, second: 0})
 
-    assert lab.renewed == [{second, third}]
+    assert lab.renewed == [{second: 1, third: 1}]
 
 
 # --- Several relays, many writers --------------------------------------------------------------------
@@ -386,6 +377,82 @@ def test_a_frozen_redis_loses_nothing_either(service, people, fragile_redis, red
     assert stream(redis_client) == outbox.batch(0, 10)
 
 
+# --- Rows that are gone -------------------------------------------------------------------------------
+
+
+def drained(lab, count):
+    rows(count)
+    lab.relay.drain(seconds=5)
+
+
+def test_a_stream_is_rebuilt_from_what_retention_has_left(lab, redis):
+    drained(lab, 10)
+    OutboxEvent.objects.filter(sequence__lte=6).delete()
+    redis.flushall()
+
+    for _ in range(3):
+        lab.relay.check_stream()
+    drained(lab, 1)
+
+    assert published_to(redis) == [7, 8, 9, 10, 11]
+    assert lab.distrusted == 1
+
+
+@pytest.mark.parametrize("gone", [{}, {"sequence__gt": 7}])
+def test_a_table_that_was_emptied_beside_an_empty_redis_is_not_rewound_for_ever(lab, redis, gone):
+    """Each time the cache would be worthless anew."""
+    drained(lab, 10)
+    OutboxEvent.objects.filter(**gone).delete()
+    left = OutboxEvent.objects.count()
+    redis.flushall()
+
+    for _ in range(3):
+        lab.relay.check_stream()
+    assert lab.distrusted == 1
+    drained(lab, 2)
+
+    assert published_to(redis) == [*range(1, left + 1), 11, 12]
+    assert lab.distrusted == 1
+
+
+def test_a_reader_who_waits_meanwhile_gets_the_next_event_and_nothing_else(lab, redis):
+    drained(lab, 10)
+    OutboxEvent.objects.all().delete()
+    redis.flushall()
+    got, last = [], b"10-0"
+
+    def read(stop):
+        nonlocal last
+        while not stop.is_set():
+            for _, entries in redis.xread({STREAM: last}, block=50) or []:
+                got.extend(entries)
+                last = entries[-1][0]
+
+    with in_background(read):
+        lab.relay.check_stream()
+        drained(lab, 1)
+        eventually(lambda: got)
+
+    assert [entry_id for entry_id, _ in got] == [b"11-0"]
+
+
+def test_a_stream_that_was_lost_again_meanwhile_is_not_put_forward(lab, redis):
+    drained(lab, 5)
+    redis.flushall()
+
+    lab.bus.go_on_behind(5, floor=3)
+
+    assert redis.exists(STREAM) == 0
+
+
+def test_a_stream_that_is_further_already_is_not_put_back(lab, redis):
+    drained(lab, 5)
+
+    lab.bus.go_on_behind(3, floor=0)
+
+    assert lab.bus.top() == 5
+
+
 # --- A stream ahead of the table ---------------------------------------------------------------------
 
 
@@ -438,6 +505,116 @@ def test_a_stream_that_is_not_ahead_is_left_alone(lab, redis):
     assert outbox.position() == (3, 3)
     assert published_to(redis) == [1, 2, 3]
     assert lab.distrusted == 0
+
+
+# --- What goes wrong ----------------------------------------------------------------------------------
+
+
+def failing_for(lab, users, error):
+    """The renewal of these users raises, in company or alone; the others' goes well."""
+
+    def renew(wanted):
+        if set(wanted) & users:
+            raise error
+        lab.renewed.append(set(wanted))
+
+    lab.relay._renew = renew
+
+
+def test_a_user_whose_cache_cannot_be_renewed_holds_up_no_event_and_nobody_else(lab, redis):
+    """And as an old entry of his may be there, none is trusted."""
+    drained(lab, 0)
+    events = rows(4)
+    bad = str(events[1].user_id)
+    failing_for(lab, {bad}, ValueError("year 20000 is out of range"))
+
+    assert lab.relay.drain(seconds=5) == 4
+
+    assert published_to(redis) == [1, 2, 3, 4]
+    assert set().union(*lab.renewed) == {str(event.user_id) for event in events} - {bad}
+    assert lab.failures == ["cache"]
+    assert lab.distrusted == 1
+
+
+def test_a_real_user_whose_row_cannot_be_read_holds_up_nobody(service, people, redis):
+    ann, bob = people.user("Ann"), people.user("Bob")
+    for user_id in (ann, bob):
+        service.queries.get(user_id)
+    before = metric("user_events_relay_failures_total", reason="cache")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE users SET updated_at = 'infinity' WHERE id = %s", [ann])
+        cursor.execute("UPDATE users SET name = 'Bobby', version = 2 WHERE id = %s", [bob])
+    rows(1, user_id=ann, user_version=2)
+    rows(1, user_id=bob, user_version=2)
+
+    service.relay.drain(seconds=5)
+
+    assert published_to(redis) == [1, 2, 3, 4]
+    assert service.queries.get(bob).version == 2
+    assert metric("user_events_relay_failures_total", reason="cache") == before + 1
+
+
+@pytest.mark.parametrize("error", [RedisAway(), OperationalError("away")])
+def test_a_renewal_that_fails_because_a_server_is_away_stops_the_batch(lab, redis, error):
+    events = rows(2)
+    failing_for(lab, {str(events[0].user_id)}, error)
+
+    with pytest.raises(type(error)):
+        lab.relay.drain(seconds=5)
+
+    assert redis.exists(STREAM) == 0
+    assert lab.distrusted == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RedisAway(), "redis_away"),
+        (OperationalError("away"), "postgresql"),
+        (InterfaceError("connection already closed"), "postgresql"),
+        (ZeroDivisionError(), "other"),
+    ],
+)
+def test_failures_are_counted_by_reason(lab, monkeypatch, error, reason):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(lab.bus, "top", fail)
+    monkeypatch.setattr(lab.bus, "require", fail)
+
+    for attempt in (lab.relay.check_stream, lambda: lab.relay.drain(seconds=1)):
+        with pytest.raises(type(error)):
+            attempt()
+
+    assert lab.failures == [reason, reason]
+
+
+def test_every_reason_is_a_metric_from_the_start(database):
+    names = {
+        sample.labels["reason"]
+        for family in text_string_to_metric_families(metrics.page().decode())
+        for sample in family.samples
+        if sample.name == "user_events_relay_failures_total"
+    }
+    assert names == set(REASONS)
+
+
+def test_the_time_from_commit_to_stream_is_measured_once_for_each_event(lab, redis):
+    rows(2, occurred_at=timezone.now() - timedelta(seconds=30))
+    rows(1)
+    lab.relay.drain(seconds=5)
+    redis.flushall()
+    lab.relay.check_stream()
+
+    assert [round(seconds) for seconds in lab.waited] == [30, 30, 0]
+    assert lab.told == [1, 2, 3, 1, 2, 3]
+
+
+def test_the_delay_is_a_metric(service, people):
+    before = metric("user_events_delay_seconds_count")
+    people.user("Ann")
+
+    assert metric("user_events_delay_seconds_count") == before + 1
 
 
 # --- No command fails or waits -----------------------------------------------------------------------

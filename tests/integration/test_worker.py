@@ -1,21 +1,28 @@
 """The worker: it lifts blocks whose time has run out, sends what hooks left behind, and survives outages."""
 
+import math
+import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from tests.builders import an_actor, an_admin
+from tests.events import rows
 from tests.fixtures import PASSWORD, Api
+from tests.integration.test_management_commands import ROOT, environment, run, shell  # noqa: F401
 from tests.together import eventually, in_background
 from users.application.commands import BlockUser, UnblockUser
 from users.application.sessions import LogIn
-from users.infrastructure import outbox
+from users.infrastructure import metrics, outbox
+from users.infrastructure.redis_link import RedisAway
 from users.infrastructure.worker import Duty, Worker
-from users.models import IdempotencyRecord, UserRecord
+from users.models import IdempotencyRecord, OutboxEvent, RelayPosition, UserRecord
 from users_domain.errors import UserBlocked
 
 ADMIN = an_actor(an_admin())
@@ -187,6 +194,159 @@ def test_a_duty_that_fails_stops_neither_the_loop_nor_the_other_duties(service, 
 
     with in_background(worker.run):
         eventually(lambda: done.count("done") >= 3 and done.count("failed") >= 3)
+
+
+def test_a_duty_that_fails_is_tried_less_and_less_often_until_it_goes_well(service, monkeypatch):
+    waited, answers = [], [OperationalError("away")] * 3 + [None, OperationalError("away"), True, None]
+
+    class Stop:
+        """Notes how long it is waited for, and is set when there is no more to do."""
+
+        def is_set(self):
+            return not answers
+
+        def wait(self, seconds):
+            waited.append(round(seconds, 6))
+
+    def act():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("users.infrastructure.worker.random.uniform", lambda low, high: high)
+    worker = Worker(service.relay, end_block=lambda user_id: None)
+
+    worker._keep_doing(Duty("relay", 0.2, act), Stop())
+
+    assert waited == [0.4, 0.8, 1.6, 0.2, 0.4, 0.02, 0.2]
+
+
+def test_a_worker_that_waits_after_failures_stops_at_once(service, monkeypatch):
+    def fail():
+        raise OperationalError("away")
+
+    monkeypatch.setattr("users.infrastructure.worker.random.uniform", lambda low, high: 60)
+    worker = Worker(service.relay, end_block=lambda user_id: None)
+    worker._duties = [Duty("bad", 0.01, fail)]
+    began = time.monotonic()
+
+    with in_background(worker.run):
+        time.sleep(0.05)
+
+    assert time.monotonic() - began < 2
+
+
+# --- Signs of life ------------------------------------------------------------------------------------
+
+
+def beats():
+    return list(RelayPosition.objects.values_list("heartbeat_at", flat=True))
+
+
+def test_a_good_round_beats_and_not_again_for_a_while(service, redis):
+    worker = service.worker()
+    assert outbox.heartbeat_age() == math.inf
+    worker.relay_events()
+    first = beats()
+    assert 0 <= outbox.heartbeat_age() < 5
+
+    worker.relay_events()
+    assert beats() == first
+    worker._beat_at -= 5
+    worker.relay_events()
+    assert beats() > first
+
+
+def test_the_first_beat_takes_no_number_away(service, redis):
+    """The row it makes is the counter's."""
+    rows(3)
+    outbox.give_sequences(10)
+    RelayPosition.objects.all().delete()
+
+    outbox.beat()
+    rows(1)
+    service.relay.drain(seconds=5)
+
+    assert outbox.position() == (4, 4)
+
+
+def test_without_redis_there_is_no_beat(service, fragile_redis):
+    fragile_redis.kill()
+    with pytest.raises(RedisAway):
+        service.worker().relay_events()
+
+    assert outbox.heartbeat_age() == math.inf
+
+
+def test_the_age_of_the_beat_is_a_metric(service, redis):
+    assert b"\nuser_events_relay_heartbeat_age_seconds +Inf\n" in metrics.page()
+    outbox.beat()
+    RelayPosition.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=42))
+
+    assert b"\nuser_events_relay_heartbeat_age_seconds 42." in metrics.page()
+
+
+@pytest.mark.parametrize(
+    ("age", "code", "said"),
+    [
+        (29, 0, "a worker's relay was at work 29 seconds ago\n"),
+        (31, 1, "CommandError: no worker's relay was at work in the last 31 seconds\n"),
+        (None, 1, "CommandError: no worker has ever been at work here\n"),
+    ],
+)
+def test_check_says_by_its_exit_code_whether_a_worker_is_at_work(run, age, code, said):  # noqa: F811
+    rows(1)
+    if age is not None:
+        outbox.beat()
+        RelayPosition.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=age))
+
+    ran = run("relay_events", "--check")
+
+    assert (ran.code, ran.out + ran.err) == (code, said)
+    assert OutboxEvent.objects.get().sequence is None, "it only looks"
+
+
+def test_check_without_a_database_says_so_in_one_line(database):
+    ran = shell("relay_events", "--check", DATABASE_URL="postgres://127.0.0.1:1/users")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("CommandError: PostgreSQL: ")
+    assert ran.err.count("\n") == 1
+
+
+# --- The end of a process -----------------------------------------------------------------------------
+
+
+def test_a_process_that_is_told_to_end_finishes_its_batch(database, redis, tmp_path):
+    """It hangs between the stream and the mark in the table, where a kill would make the next worker send the
+    batch anew: the position's row is locked."""
+    rows(2500)
+    while outbox.give_sequences(1000):
+        pass
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "config.role", "worker"],
+            cwd=ROOT,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    with transaction.atomic():
+        list(RelayPosition.objects.select_for_update().all())
+        in_hand = eventually(lambda: redis.exists("users.events") and redis.xlen("users.events"))
+        worker.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(0.3)
+        assert redis.xlen("users.events") == in_hand < 2500
+        assert outbox.position() == (2500, 0)
+
+    assert worker.wait(10) == 0, (tmp_path / "log").read_text()
+    ids = [int(entry_id.partition(b"-")[0]) for entry_id, _ in redis.xrange("users.events")]
+    assert ids == list(range(1, 2501))
+    assert outbox.position() == (2500, 2500)
+    assert '"relay_stopped"' in (tmp_path / "log").read_text()
 
 
 def test_without_redis_the_worker_still_numbers_what_hooks_left_behind(service, people, fragile_redis):

@@ -3,10 +3,17 @@
 import pytest
 
 from tests.builders import a_user, later
-from tests.fakes import InMemoryReads, InMemoryUserCache, InMemoryUserRepository, PlainCursors, Stopwatch
-from users.application.errors import InvalidQuery
+from tests.fakes import (
+    InMemoryReads,
+    InMemoryUserCache,
+    InMemoryUserRepository,
+    PlainCursors,
+    StagedFeedWatch,
+    Stopwatch,
+)
+from users.application.errors import EventsGone, InvalidQuery
 from users.application.ports import UserCriteria
-from users.application.queries import UserQueries
+from users.application.queries import FeedPage, UserQueries
 from users.application.representation import view_of
 from users_domain.errors import UserNotFound, VersionMismatch
 from users_domain.value_objects import UserStatus
@@ -19,11 +26,13 @@ class House:
         self.cache = InMemoryUserCache()
         self.reads = InMemoryReads(self.users)
         self.stopwatch = Stopwatch()
+        self.watch = StagedFeedWatch()
         self.noted: list[str] = []
         self.queries = UserQueries(
             reads=self.reads,
             cache=self.cache,
             cursors=PlainCursors(),
+            feed_watch=self.watch,
             measure=self.stopwatch,
             note_cache=self.noted.append,
         )
@@ -174,10 +183,145 @@ def test_a_user_without_events_has_an_empty_history(house):
     assert house.queries.history(str(house.ann.id), limit=2, cursor=None).results == []
 
 
-def test_the_feed_goes_on_from_its_last_sequence(house):
-    house.reads.envelopes = [{"sequence": n} for n in (1, 2, 3, 4)]
+def events(*numbers, event_type="user.renamed"):
+    return [{"sequence": number, "event_type": event_type} for number in numbers]
 
-    first = house.queries.feed(after=0, limit=3)
-    assert first == {"results": [{"sequence": 1}, {"sequence": 2}, {"sequence": 3}], "next": 3}
-    assert house.queries.feed(after=3, limit=3) == {"results": [{"sequence": 4}], "next": None}
-    assert house.queries.feed(after=4, limit=3) == {"results": [], "next": None}
+
+def test_the_feed_goes_on_from_its_last_sequence(house):
+    house.reads.envelopes = events(1, 2, 3, 4)
+
+    assert house.queries.feed(after=0, limit=3) == FeedPage(events(1, 2, 3), next=3)
+    assert house.queries.feed(after=3, limit=3) == FeedPage(events(4), next=None)
+    assert house.queries.feed(after=4, limit=3) == FeedPage([], next=None)
+
+
+def test_the_feed_of_some_types_goes_on_from_the_last_one_that_was_seen(house):
+    house.reads.envelopes = events(1) + events(2, event_type="user.blocked") + events(3, 4)
+
+    page = house.queries.feed(after=0, limit=2, types=["user.renamed"])
+
+    assert page == FeedPage(events(1, 3), next=3)
+    assert house.queries.feed(after=3, limit=2, types=["user.blocked"]) == FeedPage([], next=None)
+
+
+@pytest.mark.parametrize("types", [(), ("user.renamed",)])
+def test_the_feed_says_when_events_behind_a_position_are_gone(house, types):
+    house.reads.envelopes, house.reads.pruned_to = events(8, 9), 7
+
+    with pytest.raises(EventsGone) as gone:
+        house.queries.feed(after=6, limit=5, types=types)
+
+    assert gone.value.oldest == 8
+    assert house.queries.feed(after=7, limit=5, types=types).results == events(8, 9)
+    assert house.queries.feed(after=0, limit=5, types=types).results == events(8, 9)  # from the oldest kept
+    assert house.queries.feed(after=9, limit=5, types=types).results == []
+    house.reads.envelopes, house.reads.pruned_to = [], 9  # all that there was
+    assert house.queries.feed(after=9, limit=5, types=types).results == []
+
+
+def test_the_feed_asks_what_is_gone_only_where_something_may_be_missing(house):
+    house.reads.envelopes = events(1, 2, 3)
+
+    house.queries.feed(after=0, limit=5)
+    house.queries.feed(after=1, limit=5)
+
+    assert house.reads.asked == 2
+
+
+# --- Waiting for the feed -------------------------------------------------------------------------------
+
+
+def arrives(house, *numbers, **more):
+    """That these events are there from the next wait on."""
+
+    def happen():
+        house.reads.envelopes += events(*numbers, **more)
+        return numbers[-1]
+
+    house.watch.happens.append(happen)
+
+
+def test_nobody_waits_who_did_not_ask_for_it(house):
+    assert house.queries.feed(after=0, limit=5) == FeedPage([], next=None)
+    assert house.watch.waited == []
+
+
+def test_nobody_waits_when_there_is_something(house):
+    house.reads.envelopes = events(1)
+
+    assert house.queries.feed(after=0, limit=5, wait=9).results == events(1)
+    assert house.watch.waited == []
+
+
+def test_an_empty_page_is_held_back_until_something_comes(house):
+    house.reads.envelopes = events(1)
+    arrives(house, 2)
+
+    assert house.queries.feed(after=1, limit=5, wait=9) == FeedPage(events(2), next=None)
+    assert house.watch.waited == [9, 1]
+
+
+def test_events_of_other_types_let_the_wait_go_on_from_where_they_are(house):
+    arrives(house, 3)
+    arrives(house, 4, event_type="user.blocked")
+
+    page = house.queries.feed(after=1, limit=5, types=["user.blocked"], wait=9)
+
+    assert [event["sequence"] for event in page.results] == [4]
+    assert house.watch.waited == [9, 1, 3]
+
+
+def test_a_page_that_the_reader_has_is_held_back_until_it_is_another_one(house):
+    house.reads.envelopes = events(1)
+    arrives(house, 2)
+
+    page = house.queries.feed(after=0, limit=5, wait=9, unchanged=lambda page: len(page.results) == 1)
+
+    assert page == FeedPage(events(1, 2), next=None)
+
+
+def test_when_the_time_is_up_the_page_is_read_a_last_time(house):
+    asked = house.reads.asked
+
+    assert house.queries.feed(after=0, limit=5, wait=9) == FeedPage([], next=None, early=False)
+    assert house.watch.waited == [9, 0]
+    assert house.reads.asked == asked + 2
+
+
+def test_without_a_place_the_answer_comes_at_once_and_says_that_it_is_early(house):
+    house.watch.full = True
+
+    assert house.queries.feed(after=0, limit=5, wait=9) == FeedPage([], next=None, early=True)
+
+
+def test_a_process_that_stops_answers_early(house):
+    house.watch.stops_at_the_end = True
+
+    assert house.queries.feed(after=0, limit=5, wait=9) == FeedPage([], next=None, early=True)
+
+
+def test_an_answer_with_something_new_is_never_early(house):
+    house.watch.stops_at_the_end = True
+    arrives(house, 1)
+
+    assert not house.queries.feed(after=0, limit=5, wait=9).early
+
+
+def test_what_fails_during_the_wait_fails_the_reader(house):
+    house.reads.pruned_to = 7
+
+    def all_is_gone():
+        house.reads.pruned_to = 9
+        return 9
+
+    house.watch.happens.append(all_is_gone)
+    with pytest.raises(EventsGone):
+        house.queries.feed(after=8, limit=5, wait=9)
+
+
+def test_each_reading_is_measured_and_the_waiting_is_not(house):
+    arrives(house, 1)
+
+    house.queries.feed(after=0, limit=5, wait=9)
+
+    assert house.stopwatch.measured == [("feed", True)] * 2

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from users.application.representation import timestamp
-from users.models import OutboxEvent, UserRecord
+from users.models import UserRecord
 
 NOT_SET = "–"
 
@@ -18,12 +18,12 @@ def moment(value: datetime | None) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value else NOT_SET
 
 
-def readable(event: OutboxEvent) -> list[tuple[str, str]]:
+def readable(envelope: dict[str, Any]) -> list[tuple[str, str]]:
     """The event's own fields for people, without what stands beside them: whose it is and when it was."""
-    beside = {event.data.get("user_id"), timestamp(event.occurred_at)}
+    beside = {envelope["user_id"], envelope["timestamp"]}
     return [
         (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in event.data.items()
+        for name, value in envelope["data"].items()
         if str(value) not in beside
     ]
 

@@ -1,11 +1,13 @@
 """The outbox, to look at: what happened, to whom, by whom."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.db.models import Q, QuerySet
+from django.db.models import Func, Q, QuerySet, TextField
+from django.db.models.functions import Cast, Left
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -13,14 +15,32 @@ from django.utils.safestring import SafeString
 
 from users.admin.display import NOT_SET, as_uuid, moment, named_actors, readable, user_link
 from users.admin.site import ReadOnlyAdmin, site
+from users.infrastructure import envelopes
 from users.models import OutboxEvent
+
+SHOWN_CHARACTERS = 10_000
+
+
+class SetAsideFilter(admin.SimpleListFilter):
+    title = "set aside"
+    parameter_name = "set_aside"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Yes"), ("no", "No")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[OutboxEvent]) -> QuerySet[OutboxEvent]:
+        if self.value() not in {"yes", "no"}:
+            return queryset
+        return queryset.filter(set_aside_at__isnull=self.value() == "no")
 
 
 @admin.register(OutboxEvent, site=site)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("time", "event_type", "user_link", "user_version", "actor_id", "sequence")
+    list_display = ("time", "event_type", "user_link", "user_version", "actor_id", "sequence", "set_aside")
     list_display_links = ("time",)
     ordering = ("-id",)
+    list_filter = (SetAsideFilter,)
+    parameters = frozenset({"set_aside"})
     search_fields = ("user_id",)
     search_help_text = "A whole user id or event id."
     fields = (
@@ -31,13 +51,38 @@ class EventAdmin(ReadOnlyAdmin):
         "user_version",
         "actor_id",
         "request_id",
-        "data",
+        "content",
         "sequence",
+        "set_aside",
+        "set_aside_since",
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxEvent]:
+        """As text, and without the data: an event that cannot be told must not hide all others."""
+        as_text = Func(
+            "occurred_at",
+            template="(%(expressions)s AT TIME ZONE 'UTC')::text",
+            output_field=TextField(),
+        )
+        events: QuerySet[OutboxEvent] = super().get_queryset(request)
+        return events.defer("occurred_at", "data").annotate(occurred=as_text)
 
     @admin.display(description="Time")
     def time(self, event: OutboxEvent) -> str:
-        return moment(event.occurred_at)
+        return f"{event.occurred.partition('.')[0]} UTC"  # type: ignore[attr-defined]
+
+    @admin.display(description="Data")
+    def content(self, event: OutboxEvent) -> str:
+        text = Left(Cast("data", TextField()), SHOWN_CHARACTERS)
+        return str(OutboxEvent.objects.values_list(text, flat=True).get(pk=event.pk))
+
+    @admin.display(description="Set aside")
+    def set_aside(self, event: OutboxEvent) -> str:
+        return (event.set_aside_because or "yes") if event.set_aside_at else NOT_SET
+
+    @admin.display(description="Set aside since")
+    def set_aside_since(self, event: OutboxEvent) -> str:
+        return moment(event.set_aside_at)
 
     @admin.display(description="User")
     def user_link(self, event: OutboxEvent) -> SafeString:
@@ -56,17 +101,17 @@ class EventAdmin(ReadOnlyAdmin):
 
 def recent_events(user_id: UUID, limit: int = 100) -> dict[str, Any]:
     """What happened to the user, newest first, and where to read on."""
-    found = list(OutboxEvent.objects.filter(user_id=user_id).order_by("-user_version")[: limit + 1])
+    found = envelopes.read(OutboxEvent.objects.filter(user_id=user_id).order_by("-user_version"), limit + 1)
     events = found[:limit]
-    names = named_actors(event.actor_id for event in events)
+    names = named_actors(event["actor_id"] for event in events)
     return {
         "rows": [
             {
-                "time": moment(event.occurred_at),
-                "type": event.event_type,
-                "version": event.user_version,
-                "actor": names[event.actor_id],
-                "request_id": event.request_id or NOT_SET,
+                "time": moment(datetime.fromisoformat(event["timestamp"])),
+                "type": event["event_type"],
+                "version": event["user_version"],
+                "actor": names[event["actor_id"]],
+                "request_id": event["request_id"] or NOT_SET,
                 "data": readable(event),
             }
             for event in events

@@ -4,7 +4,7 @@ from typing import Any
 
 from users.api import serializers as forms
 from users.api.errors import PROBLEMS
-from users.api.operations import USER_ID, Json
+from users.api.operations import USER_ID, WEBHOOK_ID, Json
 
 BEARER = "bearerAuth"
 
@@ -53,8 +53,9 @@ def problem_schema() -> Json:
     }
 
 
-def _header(text: str, example: str, **schema: Any) -> Json:
-    return {"description": text, "required": True, "schema": {"type": "string", **schema}, "example": example}
+def _header(text: str, example: str, *, required: bool = True, **schema: Any) -> Json:
+    typed = {"type": "string", **schema}
+    return {"description": text, "required": required, "schema": typed, "example": example}
 
 
 def _sent(name: str, text: str, example: str, **schema: Any) -> Json:
@@ -77,9 +78,17 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "pattern": f"^(me|{forms.USER_ID})$"},
         "examples": {"id": {"value": USER_ID}, "me": {"value": "me"}},
     },
+    "webhook_id": {
+        "name": "webhook_id",
+        "in": "path",
+        "required": True,
+        "description": "A webhook's id.",
+        "schema": {"type": "string", "pattern": f"^{forms.USER_ID}$"},
+        "example": WEBHOOK_ID,
+    },
     "If-Match": _sent(
         "If-Match",
-        'Change the user only at this version: its `ETag`, such as `"3"`. Another version is answered '
+        'Change it only at this version: its `ETag`, such as `"3"`. Another version is answered '
         "412 `version_mismatch`, and so is a weak tag.",
         '"1"',
         pattern=rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$",
@@ -100,8 +109,21 @@ PARAMETERS: Json = {
     ),
 }
 HEADERS: Json = {
-    "ETag": _header("The user's version, as a strong tag.", '"1"', pattern='^"[1-9][0-9]*"$'),
-    "Location": _header("The user's address.", f"/users/{USER_ID}", format="uri-reference"),
+    # By name; where one header means different things, a word behind a point says which.
+    "ETag": _header("The version, as a strong tag.", '"1"', pattern='^"[1-9][0-9]*"$'),
+    "Location": _header("The address of what was made.", f"/users/{USER_ID}", format="uri-reference"),
+    "ETag.content": _header(
+        "Of these very bytes.", '"9f86d081884c7d659a2feaa0c55ad015"', pattern='^"[0-9a-f]{32}"$'
+    ),
+    "Link.next": _header(
+        "The next page (RFC 8288); absent at the end.", '</events?after=42>; rel="next"', required=False
+    ),
+    "Retry-After.early": _header(
+        "Only when you asked to `wait` and could not: seconds after which to ask again.",
+        "1",
+        required=False,
+        pattern="^[1-9][0-9]*$",
+    ),
     "Retry-After": _header("Seconds after which a new try makes sense.", "1", pattern="^[1-9][0-9]*$"),
     "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="user-service"'),
     "X-Request-ID": _header("Finds this request in the log.", "order-4711", pattern="^[A-Za-z0-9_-]{1,64}$"),

@@ -35,14 +35,17 @@ def expected_versions(request: Request) -> frozenset[int]:
 
 
 def is_known(request: Request, version: int) -> bool:
-    """Whether If-None-Match says that the caller has this version already; compared weakly.
-    What is malformed there is not looked at, so that the caller just receives the user."""
+    """Whether If-None-Match says that the caller has this version already."""
+    return has_tag(request, etag(version))
+
+
+def has_tag(request: Request, tag: str | None) -> bool:
+    """Whether If-None-Match names this tag; compared weakly. What is malformed there is not looked at, so
+    that the caller just receives the content, and so he does where there is no tag."""
     header = request.META.get("HTTP_IF_NONE_MATCH", "")
-    if header.strip() == "*":
-        return True
-    if not _TAGS.fullmatch(header):
+    if tag is None or not (header.strip() == "*" or _TAGS.fullmatch(header)):
         return False
-    return etag(version) in {tag.removeprefix("W/") for tag in re.findall(_TAG, header)}
+    return header.strip() == "*" or tag in {named.removeprefix("W/") for named in re.findall(_TAG, header)}
 
 
 def _tags(header: str, name: str) -> list[str]:

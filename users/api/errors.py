@@ -65,7 +65,7 @@ PROBLEMS: Mapping[str, Problem] = {
         "The feed no longer reaches back that far: read the users anew, then go on from the oldest event.",
     ),
     "version_mismatch": Problem(
-        412, "Version mismatch", "The user has another version than the one named; nothing was changed."
+        412, "Version mismatch", "There is another version by now than the one named; nothing was changed."
     ),
     "payload_too_large": Problem(413, "Payload too large", "A body has at most 64 KiB."),
     "unsupported_media_type": Problem(

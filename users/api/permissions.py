@@ -38,6 +38,16 @@ MATRIX: Mapping[str, frozenset[Relation]] = {
     "unblock": frozenset({R.OPERATOR, R.ADMIN}),
     "history": frozenset({R.SELF, R.OPERATOR, R.ADMIN, R.SERVICE}),
     "feed": frozenset({R.ADMIN, R.SERVICE}),
+    "create_webhook": frozenset({R.ADMIN}),
+    "list_webhooks": frozenset({R.ADMIN}),
+    "retrieve_webhook": frozenset({R.ADMIN}),
+    "change_webhook": frozenset({R.ADMIN}),
+    "delete_webhook": frozenset({R.ADMIN}),
+    "rotate_webhook_secret": frozenset({R.ADMIN}),
+    "resume_webhook": frozenset({R.ADMIN}),
+    "ping_webhook": frozenset({R.ADMIN}),
+    "redeliver_events": frozenset({R.ADMIN}),
+    "list_deliveries": frozenset({R.ADMIN}),
     "log_in": frozenset({R.ANYONE}),
 }
 """By operation: the name of the view's action."""

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+from django.http.request import MediaType
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 from rest_framework.request import Request
+
+from users.application.cloud_events import BATCH
 
 
 class ReadyJSONRenderer(BaseRenderer):
@@ -33,6 +36,13 @@ def _with_fragments(data: Any) -> Any:
         results = [orjson.Fragment(item) if isinstance(item, bytes) else item for item in data["results"]]
         return {**data, "results": results}
     return data
+
+
+class CloudEventsRenderer(ReadyJSONRenderer):
+    """Several at once, as the JSON batch format has them."""
+
+    media_type = BATCH
+    format = "cloudevents"
 
 
 class ReadableBrowsableAPIRenderer(BrowsableAPIRenderer):
@@ -69,3 +79,30 @@ class JSONUnlessBrowser(BaseContentNegotiation):
             if renderer.format == "api" and accepts_pages:
                 return renderer, renderer.media_type
         return first, first.media_type
+
+
+class CloudEventsOnRequest(JSONUnlessBrowser):
+    """As everywhere, but CloudEvents to whoever likes them better than JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[Any], format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        offered = list(renderers)
+        usual, media_type = super().select_renderer(request, offered, format_suffix)
+        accept = request.META.get("HTTP_ACCEPT", "")
+        if usual.format == "json" and _liking(accept, BATCH) > _liking(accept, media_type):
+            return next((each, BATCH) for each in offered if each.media_type == BATCH)
+        return usual, media_type
+
+
+def _liking(accept: str, media_type: str) -> tuple[float, int]:
+    """How much it is wanted (RFC 9110, 12.5.1), and how plainly that is said. Parameters such as a charset
+    make no difference to what we have."""
+    wanted = MediaType(media_type)
+    fitting = [(0, 0.0)]
+    for one in map(MediaType, accept.lower().split(",")):
+        main = one.main_type == wanted.main_type
+        if (main and one.sub_type in {wanted.sub_type, "*"}) or (one.main_type, one.sub_type) == ("*", "*"):
+            fitting.append((min(one.specificity, 2) + 1, one.quality))
+    specificity, quality = max(fitting)
+    return quality, specificity if quality else 0

@@ -70,7 +70,7 @@ class ProblemSchema(AutoSchema):
         query = self.described.query
         fields = query().fields.values() if query else ()
         return [
-            *([_ref("parameters", "user_id")] if "{user_id}" in self.path else []),
+            *([_ref("parameters", f"{self.described.about}_id")] if self.described.about else []),
             *(self._query_parameter(field) for field in fields),
             *(_ref("parameters", name) for name in (*self.described.sends, "X-Request-ID")),
         ]
@@ -87,6 +87,8 @@ class ProblemSchema(AutoSchema):
         schema: Json = super()._map_basic_serializer(serializer, direction)
         if isinstance(serializer, forms.StrictSerializer):
             schema["additionalProperties"] = False
+        if isinstance(serializer, forms.OneFieldOnly):
+            schema |= {"minProperties": 1, "maxProperties": 1}
         return schema
 
     def _insert_field_validators(self, field: Field[Any, Any, Any, Any], schema: Json) -> None:
@@ -98,6 +100,8 @@ class ProblemSchema(AutoSchema):
         body: Json | None = super()._get_request_body(direction)
         if body is not None:
             body["content"][JSON]["example"] = self.described.body_example
+            if self.described.body and issubclass(self.described.body, forms.OneFieldOnly):
+                body["required"] = True  # though none of its fields is
         return body
 
     def _get_response_bodies(self, direction: str = "response") -> Json:
@@ -112,20 +116,24 @@ class ProblemSchema(AutoSchema):
     def _answer(self, described: Operation) -> Json:
         content = None
         if described.answer:
-            schema = self.resolve_serializer(described.answer, "response").ref
+            schema = self._schema_of(described.answer)
             content = {JSON: {"schema": schema, "example": described.answer_example}}
+            for media_type, (also, example) in described.also_as.items():
+                content[media_type] = {"schema": also, "example": example}
         response = _response(described.summary, headers=described.answers_with, content=content)
         if described.leads_to:
             response["links"] = {name: _ref("links", name) for name in described.leads_to}
         return response
 
+    def _schema_of(self, answer: type[Serializer[Any]] | tuple[type[Serializer[Any]], ...]) -> Json:
+        if isinstance(answer, tuple):
+            return {"oneOf": [self._schema_of(one) for one in answer]}
+        reference: Json = self.resolve_serializer(answer, "response").ref
+        return reference
+
 
 def _anyone_may(action: str) -> bool:
     return Relation.ANYONE in MATRIX[action]
-
-
-def _is_about_a_user(action: str) -> bool:
-    return Relation.SELF in MATRIX[action] or "If-Match" in OPERATIONS[action].sends
 
 
 def problems_of(action: str) -> list[str]:
@@ -134,8 +142,8 @@ def problems_of(action: str) -> list[str]:
     codes = {"invalid_request", "unavailable", *operation.problems}
     if not _anyone_may(action) or action == "register":
         codes |= {"missing_token", "invalid_token"}
-    if _is_about_a_user(action):
-        codes.add("user_not_found")
+    if operation.about:
+        codes.add(f"{operation.about}_not_found")
     if operation.body:
         codes |= {"payload_too_large", "unsupported_media_type"}
     return [code for code in PROBLEMS if code in codes]
@@ -158,7 +166,7 @@ def add_what_is_shared(result: Json, **_: Any) -> Json:
     components["examples"] = {code: {"value": problem_example(code)} for code in sorted(PROBLEMS)}
     components["parameters"] = PARAMETERS
     components["headers"] = HEADERS
-    components["links"] = {name: _link(name) for name in sorted(OPERATIONS) if _is_about_a_user(name)}
+    components["links"] = {name: _link(name) for name in sorted(OPERATIONS) if OPERATIONS[name].about}
     components["securitySchemes"] = SECURITY_SCHEMES
     return result
 
@@ -206,7 +214,7 @@ def _problem_response(codes: list[str]) -> Json:
 
 
 def _response(text: str, *, headers: Iterable[str] = (), content: Json | None = None) -> Json:
-    described = {name: _ref("headers", name) for name in (*headers, "X-Request-ID")}
+    described = {name.partition(".")[0]: _ref("headers", name) for name in (*headers, "X-Request-ID")}
     return {"description": text, "headers": described} | ({"content": content} if content else {})
 
 
@@ -215,8 +223,9 @@ def _ref(kind: str, name: str) -> Json:
 
 
 def _link(action: str) -> Json:
-    parameters = {"path.user_id": "$response.body#/id"}
-    if "If-Match" in OPERATIONS[action].sends:
+    operation = OPERATIONS[action]
+    parameters = {f"path.{operation.about}_id": "$response.body#/id"}
+    if "If-Match" in operation.sends:
         parameters["header.If-Match"] = "$response.header.ETag"
     return {"operationId": action, "parameters": parameters}
 

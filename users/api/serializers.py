@@ -10,7 +10,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from users.application.queries import MAX_PAGE
+from users.application.event_schemas import EVENT_TYPES
+from users.application.queries import MAX_PAGE, MAX_WAIT
 from users_domain.errors import InvalidUserId
 from users_domain.value_objects import Email, Role, UserId, UserStatus
 
@@ -26,6 +27,7 @@ REASON = (
     rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]"
     rf"(?:(?:[^{_CONTROL_BUT_TAB_AND_LINE_FEED}]|\r\n){{0,498}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$"
 )
+LINE = rf"^[{_SPACE}]*(?:[^{_SPACE}{_CONTROL}](?:[^{_CONTROL}]{{0,198}}[^{_SPACE}{_CONTROL}])?)?[{_SPACE}]*$"
 USER_ID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}"
 
 
@@ -150,6 +152,17 @@ class BlockBody(StrictSerializer):
     )
 
 
+class OneFieldOnly(StrictSerializer):
+    """Of fields that exclude each other, the one that is meant."""
+
+    def validate(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        if len(attributes) != 1:
+            names = [str(name) for name in self.fields]
+            fault = serializers.ErrorDetail(f"Give {' or '.join(names)}.", code="exactly_one")
+            raise serializers.ValidationError(dict.fromkeys(names, fault))
+        return attributes
+
+
 class NoBody(StrictSerializer):
     """Nothing, or an empty object."""
 
@@ -206,6 +219,33 @@ class UserIds(Word):
             raise serializers.ValidationError(str(error), code="invalid") from None
 
 
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string", "enum": list(EVENT_TYPES)},
+        "minItems": 1,
+        "maxItems": len(EVENT_TYPES),
+        "uniqueItems": True,
+    }
+)
+class EventTypeNames(Word):
+    """Types of events, comma separated, each once."""
+
+    default_error_messages = {
+        "unknown": "There is no event type {name!r}. There are: " + ", ".join(EVENT_TYPES) + ".",
+        "repeated": "Name each type once.",
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        names = super().to_internal_value(data).split(",")
+        for name in names:
+            if name not in EVENT_TYPES:
+                self.fail("unknown", name=name)
+        if len(set(names)) < len(names):
+            self.fail("repeated")
+        return names
+
+
 class StrictQuery(StrictSerializer):
     """A query string: each parameter once."""
 
@@ -243,6 +283,13 @@ class ListQuery(PageQuery):
 class FeedQuery(StrictQuery):
     after = Number(min_value=0, max_value=2**63 - 1, default=0, help_text="A sequence: only later events.")
     limit = Number(min_value=1, max_value=MAX_PAGE, default=50, help_text="How many at most.")
+    types = EventTypeNames(required=False, help_text="Only events of these types, comma separated.")
+    wait = Number(
+        min_value=0,
+        max_value=MAX_WAIT,
+        default=0,
+        help_text="Seconds that the answer may be held back while there is nothing new for you.",
+    )
 
 
 class UserQuery(StrictQuery):

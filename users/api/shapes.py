@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from users.api.serializers import USER_ID
-from users_domain.events import USER_EVENTS
+from users.application.event_schemas import EVENT_TYPES
 from users_domain.value_objects import Role, UserStatus
 
 
@@ -51,11 +51,11 @@ class UserPageShape(serializers.Serializer[Any]):
 
 
 class EventShape(serializers.Serializer[Any]):
-    event_type = serializers.ChoiceField(choices=[event.event_type for event in USER_EVENTS])
+    event_type = serializers.ChoiceField(choices=EVENT_TYPES)
     event_id = serializers.UUIDField(help_text="The same for every repeat of the event.")
     timestamp = TimeShape()
     data = serializers.DictField(  # type: ignore[assignment]
-        help_text="The event's own fields; docs/events.md lists them."
+        help_text="The event's own fields, by the schema of its type: `/schema/events/{name}`."
     )
     user_id = UserIdShape()
     user_version = serializers.IntegerField(min_value=1, help_text="The version that this fact made.")

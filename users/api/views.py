@@ -146,13 +146,6 @@ class UserViewSet(Endpoint):
         return page_response(request, page.results, cursor=page.cursor)
 
 
-class EventViewSet(Endpoint):
-    def feed(self, request: Request) -> Response:
-        query = self.query(forms.FeedQuery)
-        found = wiring.service().queries.feed(after=query["after"], limit=query["limit"])
-        return page_response(request, found["results"], after=found["next"])
-
-
 class TokenViewSet(Endpoint):
     """Whoever logs in is nobody yet: a token that he still carries, expired or not, is not looked at."""
 

@@ -1,7 +1,7 @@
 """What the application asks of the world, in its own words. Each has a real adapter in
 `users.infrastructure` and a fake in `tests.fakes`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,8 +103,35 @@ class UserReads(Protocol):
         """Envelopes, oldest first."""
         ...
 
-    def feed(self, after_sequence: int, limit: int) -> list[dict[str, Any]]:
-        """Envelopes by sequence."""
+    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Envelopes by sequence; of these types alone, where any are named. An event that was set aside is
+        of the type that it had, and of `SET_ASIDE` too."""
+        ...
+
+    def pruned(self) -> int:
+        """The last sequence that retention has deleted; 0 while all are there."""
+        ...
+
+
+class FeedWatch(Protocol):
+    """Where readers of the feed wait for events to come."""
+
+    def place(self, seconds: float) -> "AbstractContextManager[FeedWait | None]":
+        """A place among those who wait, for so long at most. None when all are taken, or the process is
+        about to stop."""
+        ...
+
+
+class FeedWait(Protocol):
+    """`cut_short`: the wait was ended before its time, for the process is about to stop."""
+
+    @property
+    def cut_short(self) -> bool: ...
+
+    def beyond(self, sequence: int) -> int | None:
+        """Waits, without a connection to the database, until the feed may have grown beyond `sequence`, and
+        answers up to where it was seen to reach; the same number when that could not be found out. None at
+        the end of the wait. Whatever is not beyond the answer can be read from now on."""
         ...
 
 

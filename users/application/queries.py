@@ -1,14 +1,15 @@
 """The read side: from the cache as ready JSON, or by one SQL statement; never through the aggregate."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from users.application.errors import InvalidQuery
+from users.application.errors import EventsGone, InvalidQuery
 from users.application.ports import (
     CacheAnswer,
     Cursors,
+    FeedWatch,
     Listed,
     Measure,
     Position,
@@ -21,6 +22,8 @@ from users_domain.errors import InvalidUserId, UserNotFound, VersionMismatch
 from users_domain.value_objects import UserId
 
 MAX_PAGE = 100
+MAX_WAIT = 30
+"""Seconds: below what gateways and clients cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,20 @@ class Page:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """Envelopes; `next` is the sequence to go on from, None at the end. `early`: answered at once, or before
+    its time, to a reader who would have waited."""
+
+    results: list[dict[str, Any]]
+    next: int | None
+    early: bool = False
+
+
+def is_empty(page: FeedPage) -> bool:
+    return not page.results
+
+
 class UserQueries:
     def __init__(
         self,
@@ -38,6 +55,7 @@ class UserQueries:
         reads: UserReads,
         cache: UserCache,
         cursors: Cursors,
+        feed_watch: FeedWatch,
         measure: Measure,
         note_cache: Callable[[str], None],
     ) -> None:
@@ -46,6 +64,7 @@ class UserQueries:
         self._reads = reads
         self._cache = cache
         self._cursors = cursors
+        self._feed_watch = feed_watch
         self._measure = measure
 
     def get(self, user_id: str, *, min_version: int = 0, seen: UserView | None = None) -> UserView:
@@ -99,14 +118,38 @@ class UserQueries:
                 self._cursors.write("history", [found[limit - 1]["user_version"]]) if more else None,
             )
 
-    def feed(self, *, after: int, limit: int) -> Mapping[str, Any]:
-        """All events behind the sequence `after`. `next` is the sequence to go on from, None at the end."""
-        with self._measure("feed"):
-            found = self._reads.feed(after, limit + 1)
-            return {
-                "results": found[:limit],
-                "next": found[limit - 1]["sequence"] if len(found) > limit else None,
-            }
+    def feed(
+        self,
+        *,
+        after: int,
+        limit: int,
+        types: Collection[str] = (),
+        wait: float = 0,
+        unchanged: Callable[[FeedPage], bool] = is_empty,
+    ) -> FeedPage:
+        """The events behind the sequence `after`, of `types` alone if any are named. While the page is
+        `unchanged` to this reader, it is held back, for `wait` seconds at most. Raises EventsGone."""
+        page = self._feed(after, limit, types)
+        if not wait or not unchanged(page):
+            return page
+        with self._feed_watch.place(wait) as place:
+            if place is None:
+                return replace(page, early=True)
+            # Nothing is beyond `after` that has not come since; of other types there may be something.
+            reached: int | None = after
+            while reached is not None and unchanged(page):
+                reached = place.beyond(reached)
+                page = self._feed(after, limit, types)
+            return replace(page, early=place.cut_short and unchanged(page))
+
+    def _feed(self, after: int, limit: int, types: Collection[str]) -> FeedPage:
+        with self._measure("feed"):  # each reading by itself: waiting is no work
+            found = self._reads.feed(after, limit + 1, types)
+            follows_at_once = bool(found) and found[0]["sequence"] == after + 1
+            # Asked behind the reading, so that what is deleted meanwhile is noticed.
+            if after and not follows_at_once and after < (pruned := self._reads.pruned()):
+                raise EventsGone(pruned + 1)
+            return FeedPage(found[:limit], found[limit - 1]["sequence"] if len(found) > limit else None)
 
     def _cursor_behind(self, found: Sequence[Listed], limit: int) -> str | None:
         if len(found) <= limit:

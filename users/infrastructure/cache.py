@@ -13,7 +13,7 @@ docs/adr/0004-cache-leases.md.
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from secrets import token_hex
 from typing import cast
@@ -74,6 +74,24 @@ elseif tonumber(version) < tonumber(ARGV[1]) then
     redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[1] .. ' ' .. ARGV[2] .. '\\n' .. ARGV[3], 'EX', ARGV[4])
 end
 return 1
+"""
+
+
+BEHIND = """
+local epoch = redis.call('GET', KEYS[1])
+local behind = {}
+for i = 1, #ARGV do
+    local entry = redis.pcall('GET', KEYS[2 * i])
+    local is_behind = redis.call('EXISTS', KEYS[2 * i + 1]) == 1
+    if type(entry) == 'string' then
+        local its_epoch, version = string.match(entry, '^(%S+) (%d+)')
+        is_behind = is_behind or its_epoch ~= epoch or tonumber(version) < tonumber(ARGV[i])
+    elseif entry then
+        is_behind = true
+    end
+    if is_behind then behind[#behind + 1] = i - 1 end
+end
+return behind
 """
 
 
@@ -141,6 +159,19 @@ class RedisUserCache:
                 self._put(views, redis)
         except RedisAway:
             self.distrust()
+
+    def behind(self, versions: Mapping[str, int]) -> Collection[str]:
+        """Those of the users, committed with these versions, whom only a put brings up to date: an entry is
+        older, or a lease is out that may have been taken before. In one round trip; where there is neither,
+        whoever fills will read what is committed. All of them when Redis cannot be asked."""
+        keys = [EPOCH, *(key for user_id in versions for key in _keys(user_id)[:2])]
+        try:
+            with self._link.client() as redis:
+                places = redis.register_script(BEHIND)(keys=keys, args=list(versions.values()))
+        except RedisAway:
+            return versions
+        users = list(versions)
+        return [users[place] for place in places]
 
     def _put(self, views: Collection[UserView], redis: Redis) -> None:
         script = redis.register_script(PUT)

@@ -10,7 +10,7 @@ from users.infrastructure.redis_link import RedisLink
 
 # Explicit ids make Redis itself the judge: what is in the stream is not added again, by whomever, and a
 # worker that believes in a stream that has lost data meanwhile (its top below the floor) adds nothing.
-PUBLISH = """
+TOP = """
 local top = 0
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
 if info.err then
@@ -20,7 +20,10 @@ else
         if info[i] == 'last-generated-id' then top = tonumber(string.match(info[i + 1], '^%d+')) end
     end
 end
-if top < tonumber(ARGV[2]) then return {top, 0} end
+"""
+
+PUBLISH = f"""{TOP}
+if top < tonumber(ARGV[2]) then return {{top, 0}} end
 local added = 0
 for i = 3, #ARGV, 3 do
     if tonumber(ARGV[i]) > top then
@@ -29,8 +32,23 @@ for i = 3, #ARGV, 3 do
         added = added + 1
     end
 end
-return {top, added}
+return {{top, added}}
 """
+
+# A group makes the stream when there is none, which XADD of something to delete would do as well; but that
+# wakes blocked readers for nothing.
+GO_ON_BEHIND = f"""{TOP}
+if top < tonumber(ARGV[2]) or top >= tonumber(ARGV[1]) then return 0 end
+if top == 0 then
+    redis.call('XGROUP', 'CREATE', KEYS[1], 'none', '0', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', KEYS[1], 'none')
+end
+redis.call('XSETID', KEYS[1], ARGV[1] .. '-0')
+return 1
+"""
+
+MESSAGE_BYTES = 8 * 1024 * 1024
+"""Of envelopes in one message to Redis; one envelope is always allowed."""
 
 
 class EventBus:
@@ -43,6 +61,15 @@ class EventBus:
         """Raises RedisAway when it is known that nothing can be published now."""
         self._link.require()
 
+    def fitting(self, envelopes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As many of the envelopes, from the first on, as `publish` should be given at once."""
+        size = 0
+        for count, envelope in enumerate(envelopes):
+            size += len(orjson.dumps(envelope))
+            if count and size > MESSAGE_BYTES:
+                return envelopes[:count]
+        return envelopes
+
     def publish(self, envelopes: Sequence[dict[str, Any]], *, floor: int) -> tuple[int, int]:
         """Adds those of the envelopes, in order of sequence, that the stream does not have yet. Answers
         the stream's top before, and how many were added: none while the top is below `floor`.
@@ -53,6 +80,12 @@ class EventBus:
         with self._link.client() as redis:
             top, added = redis.register_script(PUBLISH)(keys=[self._stream], args=arguments)
         return int(top), int(added)
+
+    def go_on_behind(self, sequence: int, *, floor: int) -> None:
+        """Puts the top of a stream that ends before `sequence` there, without an entry; does nothing while
+        the top is below `floor`. Raises RedisAway."""
+        with self._link.client() as redis:
+            redis.register_script(GO_ON_BEHIND)(keys=[self._stream], args=[sequence, floor])
 
     def top(self) -> int:
         """The highest sequence that the stream has ever had, 0 for none. Raises RedisAway."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -19,7 +19,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from users.application.webhook_endpoint import EndpointState
 from users.infrastructure import outbox
+from users.infrastructure.relay import REASONS
+from users.infrastructure.webhooks import store
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -31,11 +34,27 @@ COMMAND_SECONDS = Histogram("user_command_duration_seconds", "Time a command tak
 QUERY_SECONDS = Histogram("user_query_duration_seconds", "Time a query takes.", ["operation"])
 CACHE_REQUESTS = Counter("user_cache_requests", "Reads of one user, by what the cache knew.", ["result"])
 EVENTS_PUBLISHED = Counter("user_events_published", "Events added to the stream.", ["event_type"])
+EVENTS_DELAY = Histogram(
+    "user_events_delay_seconds",
+    "Time from an event's commit until it is in the stream.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+)
+RELAY_FAILURES = Counter(
+    "user_events_relay_failures", "Attempts to take events to the stream that failed, by reason.", ["reason"]
+)
+WEBHOOK_DELIVERIES = Counter(
+    "user_webhook_deliveries", "Messages sent to webhooks, by whether they were accepted.", ["outcome"]
+)
 
 for _status in ("success", "error"):
     CREATIONS.labels(_status)
 for _result in ("hit", "miss", "bypass"):
     CACHE_REQUESTS.labels(_result)
+for _reason in REASONS:
+    RELAY_FAILURES.labels(_reason)
+
+for _outcome in ("success", "failure"):
+    WEBHOOK_DELIVERIES.labels(_outcome)
 
 
 @contextmanager
@@ -74,30 +93,61 @@ def measure_query(operation: str) -> Iterator[None]:
         QUERY_SECONDS.labels(operation).observe(time.perf_counter() - started)
 
 
-class BacklogCollector(Collector):
-    """Gauges that are read from the outbox at scrape time, and so right with any number of processes."""
+class OutboxCollector(Collector):
+    """Gauges that are read from PostgreSQL at scrape time, and so right with any number of processes."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        try:
-            backlog = outbox.backlog()
-        except DatabaseError as error:  # the other metrics are wanted all the more
-            log.warning("backlog_unknown", error=type(error).__name__)
-            return
-        yield GaugeMetricFamily(
-            "user_events_pending", "Committed events that are not in the stream yet.", value=backlog.pending
-        )
-        yield GaugeMetricFamily(
-            "user_events_lag_seconds",
-            "Age of the oldest event that is not in the stream.",
-            value=backlog.lag_seconds,
-        )
+        for gauges in (_backlog, _set_aside, _heartbeat, _webhooks):
+            try:
+                yield from gauges()
+            except (DatabaseError, InterfaceError) as error:  # the other metrics are wanted all the more
+                log.warning("gauges_unknown", gauges=gauges.__name__.strip("_"), error=type(error).__name__)
+
+
+def _backlog() -> Iterator[GaugeMetricFamily]:
+    backlog = outbox.backlog()
+    yield GaugeMetricFamily(
+        "user_events_pending", "Committed events that are not in the stream yet.", value=backlog.pending
+    )
+    yield GaugeMetricFamily(
+        "user_events_lag_seconds",
+        "Age of the oldest event that is not in the stream.",
+        value=backlog.lag_seconds,
+    )
+
+
+def _set_aside() -> Iterator[GaugeMetricFamily]:
+    yield GaugeMetricFamily(
+        "user_events_set_aside", "Events that cannot be told and are set aside.", value=outbox.set_aside()
+    )
+
+
+def _heartbeat() -> Iterator[GaugeMetricFamily]:
+    yield GaugeMetricFamily(
+        "user_events_relay_heartbeat_age_seconds",
+        "Time since a worker's relay was last at work; +Inf when none ever was.",
+        value=outbox.heartbeat_age(),
+    )
+
+
+def _webhooks() -> Iterator[GaugeMetricFamily]:
+    census = store.census()
+    states = GaugeMetricFamily("user_webhook_endpoints", "Webhooks, by state.", labels=["state"])
+    for state in EndpointState:
+        states.add_metric([state.value], census.states[state])
+    yield states
+    yield GaugeMetricFamily(
+        "user_webhook_lag_events",
+        "Events behind the position of the enabled webhook that is furthest behind.",
+        value=census.lag,
+    )
 
 
 def page() -> bytes:
     """All metrics as text: of all processes of this host that share PROMETHEUS_MULTIPROC_DIR, or where that
     is not set, of this one."""
     registry = CollectorRegistry()
-    registry.register(BacklogCollector())
+    registry.register(OutboxCollector())
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)

@@ -3,7 +3,8 @@
 A row's `id` says nothing public: concurrent transactions commit in any order. The relay gives the
 `sequence` after commit, under the lock of one counter row, so whoever reads by sequence misses nothing."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,20 +15,9 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from users.application.representation import timestamp
+from users.infrastructure import envelopes
 from users.models import OutboxEvent, RelayPosition
 from users_domain.events import UserEvent
-
-ENVELOPE_COLUMNS = (
-    "event_type",
-    "event_id",
-    "occurred_at",
-    "data",
-    "user_id",
-    "user_version",
-    "sequence",
-    "request_id",
-    "actor_id",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +53,6 @@ def _json(data: dict[str, Any]) -> dict[str, Any]:
 
 def holds(event_id: UUID) -> bool:
     return OutboxEvent.objects.filter(event_id=event_id).exists()
-
-
-def envelope(row: Sequence[Any]) -> dict[str, Any]:
-    """The public form of a row of ENVELOPE_COLUMNS."""
-    event_type, event_id, occurred_at, data, user_id, user_version, sequence, request_id, actor_id = row
-    return {
-        "event_type": event_type,
-        "event_id": str(event_id),
-        "timestamp": timestamp(occurred_at),
-        "data": data,
-        "user_id": str(user_id),
-        "user_version": user_version,
-        "sequence": sequence,
-        "request_id": request_id,
-        "actor_id": actor_id,
-    }
 
 
 def give_sequences(limit: int) -> int:
@@ -145,8 +119,7 @@ def position() -> tuple[int, int]:
 
 def batch(after: int, limit: int) -> list[dict[str, Any]]:
     """Envelopes behind the sequence `after`, in order."""
-    rows = OutboxEvent.objects.filter(sequence__gt=after).order_by("sequence").values_list(*ENVELOPE_COLUMNS)
-    return [envelope(row) for row in rows[:limit]]
+    return envelopes.read(OutboxEvent.objects.filter(sequence__gt=after).order_by("sequence"), limit)
 
 
 def mark_published(sequence: int) -> None:
@@ -154,11 +127,38 @@ def mark_published(sequence: int) -> None:
     RelayPosition.objects.filter(id=1, published__lt=sequence).update(published=sequence)
 
 
+def set_aside() -> int:
+    """How many events are set aside now."""
+    return OutboxEvent.objects.filter(set_aside_at__isnull=False).count()
+
+
+def beat() -> None:
+    """Notes that a worker's relay has just been at work."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO relay_position (id, sequenced, published, heartbeat_at)
+            SELECT 1, coalesce(max(sequence), 0), 0, now() FROM outbox
+            ON CONFLICT (id) DO UPDATE SET heartbeat_at = now()
+            """
+        )
+
+
+def heartbeat_age() -> float:
+    """Seconds since the last beat of any worker; infinite when there was none. By PostgreSQL's clock, which
+    all share."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM now() - heartbeat_at) FROM relay_position WHERE id = 1")
+        row = cursor.fetchone()
+    return math.inf if row is None or row[0] is None else max(0.0, float(row[0]))
+
+
 def backlog() -> Backlog:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT count(*), coalesce(extract(epoch FROM now() - min(occurred_at)), 0)
+            SELECT count(*),
+                coalesce(extract(epoch FROM now() - min(occurred_at) FILTER (WHERE isfinite(occurred_at))), 0)
             FROM outbox
             WHERE sequence IS NULL
                 OR sequence > coalesce((SELECT published FROM relay_position WHERE id = 1), 0)

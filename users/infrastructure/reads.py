@@ -4,12 +4,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
+from django.db import connection
 from django.db.models import Q, QuerySet
 
+from users.application.event_schemas import SET_ASIDE
 from users.application.ports import Listed, Position, UserCriteria
 from users.application.representation import UserView, ready, representation
-from users.infrastructure.outbox import ENVELOPE_COLUMNS, envelope
-from users.models import OutboxEvent, UserRecord
+from users.infrastructure import envelopes
+from users.models import OutboxEvent, RelayPosition, UserRecord
 
 COLUMNS = (
     "id",
@@ -48,11 +50,44 @@ class DatabaseReads:
 
     def history(self, user_id: str, after_version: int, limit: int) -> list[dict[str, Any]]:
         rows = OutboxEvent.objects.filter(user_id=user_id, user_version__gt=after_version)
-        return [envelope(row) for row in rows.order_by("user_version").values_list(*ENVELOPE_COLUMNS)[:limit]]
+        return envelopes.read(rows.order_by("user_version"), limit)
 
-    def feed(self, after_sequence: int, limit: int) -> list[dict[str, Any]]:
-        rows = OutboxEvent.objects.filter(sequence__gt=after_sequence)
-        return [envelope(row) for row in rows.order_by("sequence").values_list(*ENVELOPE_COLUMNS)[:limit]]
+    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[dict[str, Any]]:
+        if types:
+            rows = OutboxEvent.objects.filter(sequence__in=_first_of_types(after_sequence, limit, types))
+        else:
+            rows = OutboxEvent.objects.filter(sequence__gt=after_sequence)
+        return envelopes.read(rows.order_by("sequence"), limit)
+
+    def pruned(self) -> int:
+        return RelayPosition.objects.filter(id=1).values_list("pruned", flat=True).first() or 0
+
+
+# Asked for `event_type = ...` in the order of the sequence, PostgreSQL may expect to meet enough of a common
+# type soon, and walk over all the others when there are none any more. This only the index that begins with
+# the type can answer, and at once.
+_OF_TYPE = """(
+    SELECT sequence FROM outbox
+    WHERE (event_type, sequence) > (%s, %s) AND event_type <= %s
+    ORDER BY event_type, sequence LIMIT %s
+)"""
+_SET_ASIDE = """(
+    SELECT sequence FROM outbox
+    WHERE set_aside_at IS NOT NULL AND sequence > %s
+    ORDER BY sequence LIMIT %s
+)"""
+
+
+def _first_of_types(after: int, limit: int, types: Collection[str]) -> list[int]:
+    """Sequences of the first events of these types behind `after`, in order."""
+    parts: list[str] = []
+    values: list[str | int] = []
+    for kind in types:
+        parts.append(_SET_ASIDE if kind == SET_ASIDE else _OF_TYPE)
+        values += [after, limit] if kind == SET_ASIDE else [kind, after, kind, limit]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ".join(parts), values)
+        return sorted(sequence for (sequence,) in cursor.fetchall())[:limit]
 
 
 def _matching(criteria: UserCriteria) -> QuerySet[UserRecord]:

@@ -7,12 +7,17 @@ safe stands in docs/adr/0003-outbox-sequence-after-commit.md."""
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import structlog
+from django.db import DatabaseError, InterfaceError, OperationalError
+from redis import ResponseError
 
+from users.application.event_schemas import SET_ASIDE
 from users.application.representation import UserView
 from users.infrastructure import outbox
 from users.infrastructure.event_bus import EventBus
@@ -22,25 +27,46 @@ log = structlog.get_logger(__name__)
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
 
+REASONS = ("redis_away", "redis_refused", "postgresql", "cache", "other")
+"""Why an attempt fails: Redis does not answer; it does, but takes nothing (out of memory, read-only, a key of
+another type); PostgreSQL; a user who cannot be renewed in the cache, which stops nothing; anything else."""
+
+
+def reason_of(error: Exception) -> str:
+    """One of REASONS."""
+    if isinstance(error, RedisAway):
+        return "redis_refused" if isinstance(error.__cause__, ResponseError) else "redis_away"
+    return "postgresql" if isinstance(error, DatabaseError | InterfaceError) else "other"
+
+
+def nothing(_: object) -> None:
+    """For those who need not know."""
+
 
 class Relay:
-    """`renew` brings the cache up to date for the users of a batch, which repairs what a crash between
-    commit and hook left behind; `distrust` tells the cache that Redis has lost data; `published` is told
-    of every envelope that went into the stream."""
+    """`renew` brings the cache up to date for the users of a batch, who have these versions at least, which
+    repairs what a crash between commit and hook left behind; `distrust` tells the cache that Redis has lost
+    data, or that one of its entries cannot be renewed; `published` is told of every envelope that went into
+    the stream, `waited` how many seconds each had waited for that since its commit, `failed` why an attempt
+    has failed."""
 
     def __init__(
         self,
         bus: EventBus,
         *,
-        renew: Callable[[Collection[str]], None],
+        renew: Callable[[Mapping[str, int]], None],
         distrust: Callable[[], None],
         published: Callable[[dict[str, Any]], None],
+        waited: Callable[[float], None] = nothing,
+        failed: Callable[[str], None] = nothing,
         batch_size: int = 500,
     ) -> None:
         self._bus = bus
         self._renew = renew
         self._distrust = distrust
         self._published = published
+        self._waited = waited
+        self._failed = failed
         self._batch_size = batch_size
         self._draining = threading.Lock()
         self._wanted = threading.Event()
@@ -58,7 +84,8 @@ class Relay:
         while self._wanted.is_set() and self._draining.acquire(blocking=False):
             try:
                 self._wanted.clear()
-                sent += self._rounds(deadline, fresh)
+                with self._noting_failure():
+                    sent += self._rounds(deadline, fresh)
             finally:
                 self._draining.release()
             if time.monotonic() > deadline:
@@ -68,23 +95,32 @@ class Relay:
     def check_stream(self, *, seconds: float = math.inf) -> None:
         """Compares the stream with the table: publishes again what Redis has lost, for about `seconds` at
         most, and steps over numbers that the stream has and the table has not. Raises RedisAway."""
-        sequenced, published = outbox.position()
-        top = self._bus.top()
-        if top < published:
-            self._publish_again(top, sequenced, time.monotonic() + seconds)
-        else:
-            self._step_over(top)
+        with self._noting_failure():
+            sequenced, published = outbox.position()
+            top = self._bus.top()
+            if top < published:
+                self._publish_again(top, published, sequenced, time.monotonic() + seconds)
+            else:
+                self._step_over(top)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._failed(reason_of(error))
+            raise
 
     def _rounds(self, deadline: float, fresh: Mapping[str, int]) -> int:
         sent = 0
         while True:
             outbox.give_sequences(self._batch_size)  # whoever reads GET /events needs no Redis
             self._bus.require()
-            _, published = outbox.position()
-            waiting = outbox.batch(published, self._batch_size)
+            sequenced, published = outbox.position()
+            waiting = outbox.batch(published, self._batch_size) if published < sequenced else []
             if not waiting:
                 return sent
-            sent += self._send(waiting, published, fresh, deadline)
+            sent += self._send(self._bus.fitting(waiting), published, fresh, deadline)
             if time.monotonic() > deadline:
                 return sent
 
@@ -92,23 +128,44 @@ class Relay:
         self, envelopes: list[dict[str, Any]], floor: int, fresh: Mapping[str, int], deadline: float
     ) -> int:
         users = {
-            envelope["user_id"]
+            envelope["user_id"]: envelope["user_version"]  # the last, which is the highest
             for envelope in envelopes
             if envelope["user_version"] > fresh.get(envelope["user_id"], 0)
         }
         if users:
-            self._renew(users)
+            self._renew_cache(users)
         top, added = self._bus.publish(envelopes, floor=floor)
         last = envelopes[-1]["sequence"]
         if top < floor:
-            self._publish_again(top, last, deadline)
+            self._publish_again(top, floor, last, deadline)
             return 0
         if added < len(envelopes) and self._step_over(top):
             return 0
         outbox.mark_published(last)
-        for envelope in envelopes[len(envelopes) - added :]:
-            self._published(envelope)
+        self._note(envelopes[len(envelopes) - added :])
         return added
+
+    def _renew_cache(self, users: Mapping[str, int]) -> None:
+        """A user whose row cannot be read, say, holds up no event, his own included."""
+        try:
+            self._renew(users)
+        except (RedisAway, OperationalError, InterfaceError):
+            raise  # this is about no user
+        except Exception:
+            if len(users) > 1:
+                for user_id, version in users.items():
+                    self._renew_cache({user_id: version})
+            else:
+                log.exception("cache_not_renewed", user_id=next(iter(users)))
+                self._failed("cache")
+                self._distrust()  # there may be an entry of his, and it may be old
+
+    def _note(self, envelopes: Collection[dict[str, Any]]) -> None:
+        now = time.time()
+        for envelope in envelopes:
+            self._published(envelope)
+            if envelope["event_type"] != SET_ASIDE:  # whose timestamp is another
+                self._waited(now - datetime.fromisoformat(envelope["timestamp"]).timestamp())
 
     def _step_over(self, top: int) -> bool:
         """Whether the stream's `top` was ahead of the table; numbering then goes on behind it."""
@@ -119,14 +176,15 @@ class Relay:
         outbox.step_over(top)
         return True
 
-    def _publish_again(self, top: int, until: int, deadline: float) -> None:
+    def _publish_again(self, top: int, published: int, until: int, deadline: float) -> None:
         """Fills the stream from `top` up to the sequence `until`, no further back than it would keep. What is
-        missing when the time is up, the next round finds missing still."""
+        missing when the time is up, the next round finds missing still; what retention has deleted stays
+        away, and the stream goes on behind it."""
         log.warning("stream_rewound", top=top, until=until)
         self._distrust()
         position = max(top, until - self._bus.maxlen)
         floor = top
-        while waiting := outbox.batch(position, self._batch_size):
+        while waiting := self._bus.fitting(outbox.batch(position, self._batch_size)):
             top, added = self._bus.publish(waiting, floor=floor)
             if top < floor:
                 return  # lost once more; the next round begins anew
@@ -136,6 +194,8 @@ class Relay:
                 self._published(envelope)
             if time.monotonic() > deadline:
                 return
+        if floor < published:  # the last rows are gone: without this it would look rewound for ever
+            self._bus.go_on_behind(published, floor=floor)
 
 
 class CacheThenEvents:

@@ -1,11 +1,14 @@
 """The worker: the relay as a loop, and what has to happen by the clock."""
 
+import math
+import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
 from users.infrastructure import outbox
@@ -17,19 +20,33 @@ from users_domain.errors import DomainError
 
 log = structlog.get_logger(__name__)
 
-NUMBERED_WITHOUT_REDIS = 500
+NUMBERED_WITHOUT_REDIS = 5000
 """Events a round, for those who read them by `GET /events` meanwhile."""
 
 BLOCKS_AT_ONCE = 1000
 
+LONGEST_PAUSE_SECONDS = 3.0
+HEARTBEAT_SECONDS = 5.0
+SOON_SECONDS = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """Something to do every so many seconds."""
+    """Something to do every so many seconds; or soon again, when `act` answers True: there is more to do."""
 
     name: str
     every_seconds: float
     act: Callable[[], object]
+    finish: Callable[[], object] = lambda: None
+    """Called once after the last `act`, for what that has begun."""
+
+
+def pause_after(failures: int, every_seconds: float) -> float:
+    """Seconds until a duty that has failed so often in a row is tried again. Doubled with each failure, and
+    drawn at random below that, so that many workers do not all come back at once; no longer than three
+    seconds, or than the duty's own pause where that is longer."""
+    longest = max(LONGEST_PAUSE_SECONDS, every_seconds)
+    return random.uniform(0, min(longest, every_seconds * 2.0 ** min(failures, 30)))  # noqa: S311
 
 
 class Worker:
@@ -45,6 +62,7 @@ class Worker:
         poll_seconds: float = 0.2,
     ) -> None:
         self._relay = relay
+        self._beat_at = -math.inf
         self._end_block = end_block
         self._duties = [
             Duty("relay", poll_seconds, self.relay_events),
@@ -65,13 +83,19 @@ class Worker:
             thread.join()
         self._attempt(Duty("relay", 0, self.relay_events))
 
-    def relay_events(self) -> int:
+    def relay_events(self) -> bool:
+        """One round, and when it was a good one, from time to time a sign of life. Answers whether there was
+        something to send: where hooks are out, the next event comes soon."""
         try:
             self._relay.check_stream(seconds=1)
         except RedisAway:
             outbox.give_sequences(NUMBERED_WITHOUT_REDIS)
             raise
-        return self._relay.drain(seconds=1)
+        sent = self._relay.drain(seconds=1)
+        if time.monotonic() - self._beat_at >= HEARTBEAT_SECONDS:
+            outbox.beat()
+            self._beat_at = time.monotonic()
+        return sent > 0
 
     def end_blocks(self) -> int:
         """Lifts the blocks whose time has run out, and answers how many."""
@@ -86,18 +110,26 @@ class Worker:
         return lifted
 
     def _keep_doing(self, duty: Duty, stop: threading.Event) -> None:
+        failures = 0
         while not stop.is_set():
-            self._attempt(duty)
-            stop.wait(duty.every_seconds)
+            more = self._attempt(duty)
+            failures = failures + 1 if more is None else 0
+            if failures:
+                stop.wait(pause_after(failures, duty.every_seconds))
+            else:
+                stop.wait(min(SOON_SECONDS, duty.every_seconds) if more else duty.every_seconds)
+        self._attempt(Duty(duty.name, 0, duty.finish))
         connection.close()
 
-    def _attempt(self, duty: Duty) -> None:
+    def _attempt(self, duty: Duty) -> bool | None:
+        """Whether there is more to do; None when it failed."""
         try:
             close_old_connections()
-            duty.act()
+            return duty.act() is True
         except RedisAway:
             log.debug("duty_waits", duty=duty.name, error="redis")
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             log.warning("duty_waits", duty=duty.name, error=type(error).__name__)
         except Exception:
             log.exception("duty_failed", duty=duty.name)
+        return None

@@ -26,6 +26,18 @@ def future_moment(text: str) -> datetime:
     return moment
 
 
+def past_moment(text: str) -> datetime:
+    """An argument's type: how long ago, as `90d`, `12h`, `1d12h` (w, d, h, m); more than nothing."""
+    now = timezone.now()
+    try:
+        moment = now - _duration(text) if _DURATION.fullmatch(text) else None
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or moment >= now:
+        raise ArgumentTypeError(f"{text!r} is no duration, such as 90d or 12h")
+    return moment
+
+
 def _duration(text: str) -> timedelta:
     parts = re.findall(r"(\d+)([wdhm])", text)
     return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())

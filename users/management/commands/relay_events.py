@@ -11,10 +11,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from prometheus_client import start_http_server
 
 from users import wiring
+from users.infrastructure import outbox
 from users.infrastructure.redis_link import RedisAway
 from users.management.command import errors_in_one_line, logs_on_stderr
 
 log = structlog.get_logger(__name__)
+
+STALE_SECONDS = 30
 
 
 class Command(BaseCommand):
@@ -27,13 +30,19 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
+        at_once = parser.add_mutually_exclusive_group()
+        at_once.add_argument(
             "--once",
             action="store_true",
             help="sends what is waiting, says how many events went out, and exits; with 1 when PostgreSQL or "
             "Redis does not answer",
         )
-
+        at_once.add_argument(
+            "--check",
+            action="store_true",
+            help="sends nothing, and exits with 0 if a worker's relay was at work in the last "
+            f"{STALE_SECONDS} seconds, else with 1: for health checks",
+        )
         parser.add_argument(
             "--metrics-port",
             type=int,
@@ -46,8 +55,19 @@ class Command(BaseCommand):
         if options["once"]:
             with logs_on_stderr(), errors_in_one_line():
                 self._drain_once()
+        elif options["check"]:
+            with logs_on_stderr(), errors_in_one_line():
+                self._check()
         else:
             self._run(options["metrics_port"])
+
+    def _check(self) -> None:
+        age = outbox.heartbeat_age()
+        if age == math.inf:
+            raise CommandError("no worker has ever been at work here")
+        if age >= STALE_SECONDS:
+            raise CommandError(f"no worker's relay was at work in the last {age:.0f} seconds")
+        self.stdout.write(f"a worker's relay was at work {age:.0f} seconds ago")
 
     def _drain_once(self) -> None:
         relay = wiring.service().relay

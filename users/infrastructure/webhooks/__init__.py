@@ -1,0 +1,1 @@
+"""Webhooks, the parts that touch the world: tables, leases, signatures, addresses, HTTP."""
