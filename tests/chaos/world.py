@@ -1,0 +1,321 @@
+"""The service with everything it needs, as processes of this machine, and what may happen to them.
+
+Nothing here imports Django: what is under test runs in processes of its own."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+from redis import Redis as RedisClient
+
+from config import processes
+from config.embedded import PROJECT, Postgres, Redis
+from tests.chaos.verdict import Truth, Verdict, judge, read_seen, read_truth
+from tests.chaos.writers import ADMIN, Wire
+from tests.order_service import OrderService, Row
+from tests.servers import clean_environment
+
+STREAM, NAIVE_STREAM = "users.events", "naive.events"
+ORDERS = ("orders@example.com", ADMIN[1])
+WRITERS = 4
+
+
+class Process:
+    """A command that is started again by `tend` when it has died."""
+
+    def __init__(self, name: str, command: list[str], folder: Path, **environment: object) -> None:
+        self.name = name
+        self._command = [sys.executable, *command]
+        self._environment = clean_environment() | {key: str(value) for key, value in environment.items()}
+        self._log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process, f"{self.name} was never started"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def start(self) -> "Process":
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=PROJECT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    def tend(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
+    def family(self) -> list[int]:
+        return [self.pid, *processes.children(self.pid)]
+
+    def kill(self) -> None:
+        """Itself and its children at once."""
+        processes.kill_all(self.family())
+        if self._process:
+            self._process.wait(20)
+
+    def end(self) -> None:
+        """SIGTERM, and whatever is left after a while is killed."""
+        if self._process is None:
+            return
+        family = self.family()
+        for pid in family:
+            processes.send(pid, signal.SIGCONT)
+        processes.send(self.pid, signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            processes.kill_all(family)
+            self._process.wait(5)
+
+
+class World:
+    """`with World(folder, seed).running() as world:`; the seed decides what happens when."""
+
+    def __init__(self, folder: Path, seed: int, *, workers: int = 2) -> None:
+        self.folder = folder
+        self.postgres = Postgres(folder / "postgres", durable=False)
+        self.redis = Redis(folder / "redis", save=False)
+        self.port = processes.free_port()
+        self.happened: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self._asleep: dict[int, float] = {}
+        self._worker_count = workers
+        self._processes: list[Process] = []
+        self.orders: OrderService | None = None
+
+    # --- Up and down ------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator["World"]:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        try:
+            self.postgres.start()
+            self.redis.start()
+            self._prepare()
+            self._start()
+            yield self
+        finally:
+            for process in self._processes:
+                process.end()
+            if self.orders:
+                self.orders.kill()
+            self.postgres.destroy()
+            self.redis.destroy()
+
+    @property
+    def _environment(self) -> dict[str, object]:
+        return {
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.redis.url,
+            "LOCAL_DIR": self.folder,
+            "PORT": self.port,
+            "BCRYPT_COST": 4,
+            "WEB_WORKERS": 2,
+            "WEB_THREADS": 8,
+            "DRAIN_SECONDS": 0,
+            "LOG_LEVEL": "WARNING",
+            "SUPERVISOR_PID": os.getpid(),
+        }
+
+    def _prepare(self) -> None:
+        environment = clean_environment() | {key: str(value) for key, value in self._environment.items()}
+        for command in (
+            ["migrate", "--verbosity", "0"],
+            ["create_operator", "--role", "admin", "--email", ADMIN[0], "--password-stdin"],
+            ["create_operator", "--role", "service", "--email", ORDERS[0], "--password-stdin"],
+        ):
+            subprocess.run(
+                [sys.executable, "manage.py", *command],
+                cwd=PROJECT,
+                env=environment,
+                check=True,
+                input=ADMIN[1].encode(),
+                stdout=subprocess.DEVNULL,
+                timeout=60,
+            )
+
+    def _start(self) -> None:
+        folder, database, redis = self.folder, self.postgres.url, self.redis.url
+        environment = self._environment
+        self.web = Process("web", ["-m", "config.role", "web"], folder, **environment)
+        self.workers = [
+            Process(f"worker{n}", ["-m", "config.role", "worker"], folder, **environment)
+            for n in range(self._worker_count)
+        ]
+        self.naive = Process(
+            "naive", ["-m", "tests.chaos.naive", database, redis, NAIVE_STREAM, str(folder / "naive")], folder
+        )
+        self.watchers = [
+            Process(stream, ["-m", "tests.chaos.watcher", redis, stream, str(self._seen(stream))], folder)
+            for stream in (STREAM, NAIVE_STREAM)
+        ]
+        self.writers = [
+            Process(
+                f"writer{n}",
+                ["-m", "tests.chaos.writers", str(self.port), str(self._acknowledged(n)), str(n)],
+                folder,
+            )
+            for n in range(WRITERS)
+        ]
+        for n in range(WRITERS):
+            self._acknowledged(n).touch()
+        self._processes = [*self.writers, *self.watchers, self.naive, *self.workers, self.web]
+        for process in reversed(self._processes):
+            process.start()
+        assert processes.wait_until(lambda: self.changes() > 50, 60), self.web.log
+        self.orders = OrderService(folder / "orders", f"http://127.0.0.1:{self.port}", redis, ORDERS)
+        self.orders.start()
+
+    def _acknowledged(self, writer: int) -> Path:
+        return self.folder / f"acknowledged{writer}"
+
+    def _seen(self, stream: str) -> Path:
+        return self.folder / f"{stream}.seen"
+
+    def changes(self) -> int:
+        """How many were acknowledged so far."""
+        return sum(self._acknowledged(n).read_bytes().count(b"\n") for n in range(WRITERS))
+
+    # --- What may happen --------------------------------------------------------------------------
+
+    @property
+    def kills(self) -> int:
+        """Of web and worker processes, by SIGKILL."""
+        ours = ("kill -9 of a web", "kill -9 of the web", "kill -9 of a worker")
+        return sum(count for what, count in self.happened.items() if what.startswith(ours))
+
+    def happen(self, what: str) -> None:
+        acts: dict[str, Callable[[], None]] = {
+            "kill -9 of a web process": self._kill_web_process,
+            "kill -9 of the web server": self.web.kill,
+            "kill -9 of a worker": self._kill_worker,
+            "kill -9 of the naive relay": self.naive.kill,
+            "kill -9 of the order service": self.orders.kill,
+            "FLUSHALL": self._flush,
+            "Redis killed, back empty": self._lose_redis,
+            "PostgreSQL killed, recovers": self._restart_postgres,
+            "SIGSTOP of a worker, a zombie later": self._put_to_sleep,
+        }
+        acts[what]()
+        self.happened[what] += 1
+
+    def tend(self, seconds: float) -> None:
+        """Time goes by: whoever has died is started again, whoever sleeps wakes when it is time."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            now = time.monotonic()
+            for pid in [pid for pid, wake_at in self._asleep.items() if wake_at < now]:
+                processes.send(pid, signal.SIGCONT)
+                del self._asleep[pid]
+            for process in (self.web, *self.workers, self.naive):
+                process.tend()
+            if not self.orders.running:
+                self.orders.start()
+            time.sleep(0.05)
+
+    def _kill_web_process(self) -> None:
+        family = processes.children(self.web.pid)
+        if serving := [pid for pid in family if "spawn_main" in processes.command_line(pid)]:
+            processes.send(self._random.choice(serving), signal.SIGKILL)
+
+    def _kill_worker(self) -> None:
+        self._random.choice(self.workers).kill()
+
+    def _flush(self) -> None:
+        with self.redis_client() as client:
+            client.flushall()
+
+    def _lose_redis(self) -> None:
+        self.redis.kill()
+        self.tend(self._random.uniform(0, 1.5))
+        self.redis.start()
+
+    def _restart_postgres(self) -> None:
+        self.postgres.kill()
+        self.tend(self._random.uniform(0, 0.5))
+        self.postgres.start()
+
+    def _put_to_sleep(self) -> None:
+        worker = self._random.choice(self.workers)
+        processes.send(worker.pid, signal.SIGSTOP)
+        self._asleep[worker.pid] = time.monotonic() + self._random.uniform(1, 4)
+
+    def redis_client(self) -> RedisClient:
+        return RedisClient.from_url(self.redis.url, socket_timeout=5)
+
+    # --- Calm, and the verdict --------------------------------------------------------------------
+
+    def calm(self, seconds: float = 60) -> Truth:
+        """Nobody writes any more; waits until all that was committed is on the streams and was seen there."""
+        for writer in self.writers:
+            writer.end()
+        for pid in self._asleep:
+            processes.send(pid, signal.SIGCONT)
+        self._asleep.clear()
+        deadline = time.monotonic() + seconds
+        while True:
+            self.tend(0.5)
+            truth = read_truth(self.postgres.url, [self._acknowledged(n) for n in range(WRITERS)])
+            sequences = [sequence for sequence, *_ in truth.events.values()]
+            if None not in sequences and self.left()[-1:] == [max(sequences)] and self._naive_is_through():
+                self.tend(1)
+                return truth
+            assert time.monotonic() < deadline, f"no calm: {sequences.count(None)} without sequence"
+
+    def _naive_is_through(self) -> bool:
+        before = (self.folder / "naive").read_text()
+        self.tend(0.3)
+        return before == (self.folder / "naive").read_text()
+
+    def left(self) -> list[int]:
+        """The sequences that the stream holds."""
+        with self.redis_client() as client:
+            return [int(entry.partition(b"-")[0]) for entry, _ in client.xrange(STREAM)]
+
+    def stream(self) -> list[dict]:
+        """The envelopes that the stream holds."""
+        with self.redis_client() as client:
+            return [json.loads(entry[b"event"]) for _, entry in client.xrange(STREAM)]
+
+    def feed(self) -> list[dict]:
+        """All that `GET /events` tells, page by page."""
+        events, page = [], "/events?limit=100"
+        with closing(Wire(self.port)) as wire:
+            while page:
+                _, answer = wire("GET", page, None)
+                events += answer["results"]
+                page = answer["next"]
+        return events
+
+    def users(self) -> set[Row]:
+        """As an order service should know them."""
+        with psycopg.connect(self.postgres.url) as connection:
+            rows = connection.execute("SELECT id, email, name, status, version FROM users").fetchall()
+        return {(str(row[0]), *row[1:]) for row in rows}
+
+    def verdicts(self, truth: Truth) -> tuple[Verdict, Verdict]:
+        """Of our relay, and of the naive one."""
+        seen, naively = (read_seen(self._seen(stream)) for stream in (STREAM, NAIVE_STREAM))
+        return judge(truth, seen, self.left()), judge(truth, naively, [])
