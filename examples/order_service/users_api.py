@@ -1,6 +1,5 @@
 """The user service over HTTP, as an account with the role `service`."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +41,7 @@ class UsersApi:
         """Envelopes behind the sequence `after`, and whether there are more. Raises EventsGone."""
         answer = self._get("/events", after=after, limit=PAGE)
         if answer.status_code == 410:
-            raise EventsGone(_oldest(answer.json()))
+            raise EventsGone(answer.json()["oldest"])
         page = _expected(answer)
         return page["results"], page["next"] is not None
 
@@ -105,11 +104,3 @@ def _expected(answer: httpx.Response) -> Any:
         return answer.json()
     except ValueError as error:
         raise ServiceAway(f"{answer.request.url.path}: no JSON") from error
-
-
-def _oldest(problem: dict[str, Any]) -> int:
-    """The problem says it in words."""
-    numbers = re.findall(r"\d+", str(problem.get("details")))
-    if not numbers:
-        raise ServiceAway("410 without the oldest sequence")
-    return int(numbers[-1])

@@ -72,7 +72,7 @@ def problem(response: HttpResponse, code: str) -> dict[str, Any]:
     assert isinstance(body["title"], str)
     assert body["title"]
     assert body["request_id"] == response["X-Request-ID"]
-    assert set(body) <= {"type", "title", "status", "error", "details", "request_id", "checks"}
+    assert set(body) <= {"type", "title", "status", "error", "details", "request_id", "checks", "oldest"}
     _check_details(body.get("details", "none"))
     if response.status_code == 401:
         assert response["WWW-Authenticate"].startswith("Bearer ")

@@ -18,6 +18,8 @@ def problem_example(code: str) -> Json:
         "error": code,
         "request_id": "0198c1a2-7c1d-7b20-8c33-6a1d2e3f4a5b",
     }
+    if code == "events_gone":
+        example["oldest"] = 1043
     if code == "invalid_request":
         example["details"] = [
             {"field": "name", "code": "too_short", "message": "A name has 2 to 100 characters."}
@@ -48,6 +50,11 @@ def problem_schema() -> Json:
                 "oneOf": [{"type": "string"}, {"type": "array", "items": detail, "minItems": 1}],
             },
             "request_id": {"type": "string", "description": "As in X-Request-ID."},
+            "oldest": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "With `events_gone`: the first sequence that is still kept.",
+            },
         },
         "required": ["type", "title", "status", "error", "request_id"],
     }

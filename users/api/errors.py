@@ -152,7 +152,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
         return None
     code, details = named
     headers = problem_headers(code, retry_after=getattr(error, "retry_after", None) or 1)
-    response = Response(problem_fields(code, details), status=PROBLEMS[code].status, headers=headers)
+    fields = problem_fields(code, details)
+    if isinstance(error, application.EventsGone):
+        fields["oldest"] = error.oldest  # an extension member (RFC 9457, 3.2): consumers go on from there
+    response = Response(fields, status=PROBLEMS[code].status, headers=headers)
     request = context["request"]
     if getattr(getattr(request, "accepted_renderer", None), "format", None) != "api":
         # Whatever the view speaks when all is well, YAML or a page: problems are JSON.
