@@ -34,7 +34,7 @@ check: venv ## lint, types, architecture, migrations, deploy check, schema drift
 bench: venv ## the benchmarks, one after the other; best on an otherwise idle machine
 	@for script in benchmarks/[a-z]*.py; do name=$${script#benchmarks/}; echo "== $$name"; $(PY) -m benchmarks.$${name%.py} || exit 1; done
 
-schema: venv ## write docs/openapi.yaml, docs/asyncapi.yaml and docs/schemas/ anew; no event's schema is broken
+schema: venv ## write docs/openapi.yaml, docs/asyncapi.yaml and users/application/schemas/ anew; no event's schema is broken
 	@$(PY) manage.py spectacular --file docs/openapi.yaml --validate
 	@exec $(PY) -m scripts.event_schemas write
 

@@ -1,5 +1,5 @@
-"""The committed contract of events, docs/schemas/ and docs/asyncapi.yaml: `write` it, or `check` that it is
-what the code says, valid, and breaks no reader.
+"""The committed contract of events, users/application/schemas/ and docs/asyncapi.yaml: `write` it, or `check`
+that it is what the code says, valid, and breaks no reader.
 
 A schema of one version only grows. What a reader of yesterday relies on has to hold for what is sent
 tomorrow: every field that he knows is there, of the same type or a narrower one. Whoever must break that
@@ -17,11 +17,10 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from config.embedded import PROJECT
-from users.application.event_schemas import SCHEMAS, Schema
+from users.application.event_schemas import FOLDER, SCHEMAS, Schema
 
 Json = dict[str, Any]
 
-FOLDER = PROJECT / "docs" / "schemas"
 ASYNCAPI = PROJECT / "docs" / "asyncapi.yaml"
 META_SCHEMA = PROJECT / "tests" / "data" / "asyncapi-3.0.0.json"
 

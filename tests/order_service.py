@@ -88,11 +88,13 @@ class OrderService:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def kill(self) -> None:
-        """SIGKILL, if it runs."""
-        if self._process is not None and self.running:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait(10)
+    def kill(self) -> bool:
+        """SIGKILL, if it runs; answers whether it did."""
+        if self._process is None or not self.running:
+            return False
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        return True
 
     def stop(self) -> int:
         """SIGTERM; answers the exit code."""

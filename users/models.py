@@ -122,12 +122,13 @@ class UserRecord(models.Model):
 
 class OutboxEvent(models.Model):
     """A fact, written in the transaction that made it true. `sequence` is its public place in the feed,
-    given by the relay after commit. A row that cannot be published is set aside: a tombstone takes its place
-    in the stream and the feed. See docs/events.md."""
+    given by the relay after commit; `schema_version` that of `data`. A row that cannot be published is set
+    aside: a tombstone takes its place in the stream and the feed. See docs/events.md."""
 
     id = models.BigAutoField(primary_key=True)
     event_id = models.UUIDField(unique=True)
     event_type = models.CharField(max_length=64)
+    schema_version = models.SmallIntegerField(db_default=1)
     user_id = models.UUIDField()
     user_version = models.IntegerField()
     occurred_at = models.DateTimeField()

@@ -24,7 +24,7 @@ def relay(database: str, redis_url: str, stream: str, position: Path) -> None:
             with psycopg.connect(database, autocommit=True, connect_timeout=2) as connection:
                 while True:
                     last = publish(connection.execute(QUERY, [last]).fetchall(), redis, stream, last)
-                    position.write_text(str(last))
+                    remember(position, last)
                     time.sleep(POLL_SECONDS)
         except (psycopg.Error, RedisError):
             time.sleep(0.05)
@@ -35,6 +35,13 @@ def publish(rows: list[tuple], redis: Redis, stream: str, last: int) -> int:
         envelope = {"event_id": str(event_id), "user_id": str(user_id), "user_version": version}
         redis.xadd(stream, {"event": json.dumps(envelope)})
     return last
+
+
+def remember(position: Path, last: int) -> None:
+    """In one step: a kill in the middle must not be what it loses events by."""
+    fresh = position.with_suffix(".new")
+    fresh.write_text(str(last))
+    fresh.replace(position)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def assert_nothing_is_wrong(world: World, truth: Truth, ours: Verdict) -> None:
 
 
 def report(world: World, truth: Truth, ours: Verdict, naive: Verdict) -> str:
-    happened = "; ".join(f"{count} x {what}" for what, count in sorted(world.happened.items()))
+    happened = "; ".join(f"{count} x {what}" for what, count in sorted((+world.happened).items()))
     return "\n".join(
         [
             f"{len(truth.events):,} events of {len(truth.versions):,} users, "

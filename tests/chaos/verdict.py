@@ -52,17 +52,18 @@ class Verdict:
     """Counts over what one reader saw. `lost`: committed and never seen. `ghosts`: seen and not committed, or
     as something else. `repeats`: the same sequence and id again, which is allowed; `doubles`: one event under
     two sequences, or two under one. `disorders`: an event seen for the first time after a later one of the
-    same user. `gaps`: holes between the sequences in the stream when all is calm."""
+    same user. `gaps`: holes between the sequences in the stream when all is calm; None without sequences."""
 
     lost: int
     ghosts: int
     repeats: int
     doubles: int
     disorders: int
-    gaps: int
+    gaps: int | None
 
     def row(self, name: str) -> str:
-        return f"| {name} | " + " | ".join(f"{getattr(self, field.name):,}" for field in fields(self)) + " |"
+        counts = (getattr(self, field.name) for field in fields(self))
+        return f"| {name} | " + " | ".join("-" if count is None else f"{count:,}" for count in counts) + " |"
 
     @staticmethod
     def head() -> str:
@@ -70,8 +71,9 @@ class Verdict:
         return f"| | {' | '.join(names)} |\n| --- |{' ---: |' * len(names)}"
 
 
-def judge(truth: Truth, seen: list[Seen], left: list[int]) -> Verdict:
-    """`seen` in the order in which it was seen; `left`: the sequences that the stream holds in the end."""
+def judge(truth: Truth, seen: list[Seen], left: list[int] | None) -> Verdict:
+    """`seen` in the order in which it was seen; `left`: the sequences that the stream holds in the end, None
+    where it has none."""
     first: dict[str, int | None] = {}
     by_sequence: dict[int, str] = {}
     newest: dict[str, int] = defaultdict(int)
@@ -92,7 +94,7 @@ def judge(truth: Truth, seen: list[Seen], left: list[int]) -> Verdict:
         repeats=repeats,
         doubles=doubles,
         disorders=disorders,
-        gaps=sum(later != earlier + 1 for earlier, later in pairwise(left)),
+        gaps=None if left is None else sum(later != earlier + 1 for earlier, later in pairwise(left)),
     )
 
 

@@ -61,18 +61,24 @@ class Process:
             )
         return self
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def tend(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if not self.running:
             self.start()
 
     def family(self) -> list[int]:
         return [self.pid, *processes.children(self.pid)]
 
-    def kill(self) -> None:
-        """Itself and its children at once."""
+    def kill(self) -> bool:
+        """Itself and its children at once; answers whether it was alive."""
+        if not self.running:
+            return False
         processes.kill_all(self.family())
-        if self._process:
-            self._process.wait(20)
+        self._process.wait(20)
+        return True
 
     def end(self) -> None:
         """SIGTERM, and whatever is left after a while is killed."""
@@ -207,7 +213,8 @@ class World:
         return sum(count for what, count in self.happened.items() if what.startswith(ours))
 
     def happen(self, what: str) -> None:
-        acts: dict[str, Callable[[], None]] = {
+        """Counted if it hit somebody: who is to be killed may be dead already."""
+        acts: dict[str, Callable[[], bool]] = {
             "kill -9 of a web process": self._kill_web_process,
             "kill -9 of the web server": self.web.kill,
             "kill -9 of a worker": self._kill_worker,
@@ -218,8 +225,7 @@ class World:
             "PostgreSQL killed, recovers": self._restart_postgres,
             "SIGSTOP of a worker, a zombie later": self._put_to_sleep,
         }
-        acts[what]()
-        self.happened[what] += 1
+        self.happened[what] += acts[what]()
 
     def tend(self, seconds: float) -> None:
         """Time goes by: whoever has died is started again, whoever sleeps wakes when it is time."""
@@ -235,32 +241,39 @@ class World:
                 self.orders.start()
             time.sleep(0.05)
 
-    def _kill_web_process(self) -> None:
+    def _kill_web_process(self) -> bool:
         family = processes.children(self.web.pid)
-        if serving := [pid for pid in family if "spawn_main" in processes.command_line(pid)]:
+        serving = [pid for pid in family if "spawn_main" in processes.command_line(pid)]
+        if serving:
             processes.send(self._random.choice(serving), signal.SIGKILL)
+        return bool(serving)
 
-    def _kill_worker(self) -> None:
-        self._random.choice(self.workers).kill()
+    def _kill_worker(self) -> bool:
+        return self._random.choice(self.workers).kill()
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
         with self.redis_client() as client:
-            client.flushall()
+            return bool(client.flushall())
 
-    def _lose_redis(self) -> None:
+    def _lose_redis(self) -> bool:
         self.redis.kill()
         self.tend(self._random.uniform(0, 1.5))
         self.redis.start()
+        return True
 
-    def _restart_postgres(self) -> None:
+    def _restart_postgres(self) -> bool:
         self.postgres.kill()
         self.tend(self._random.uniform(0, 0.5))
         self.postgres.start()
+        return True
 
-    def _put_to_sleep(self) -> None:
+    def _put_to_sleep(self) -> bool:
         worker = self._random.choice(self.workers)
+        if not worker.running:
+            return False
         processes.send(worker.pid, signal.SIGSTOP)
         self._asleep[worker.pid] = time.monotonic() + self._random.uniform(1, 4)
+        return True
 
     def redis_client(self) -> RedisClient:
         return RedisClient.from_url(self.redis.url, socket_timeout=5)
@@ -318,4 +331,4 @@ class World:
     def verdicts(self, truth: Truth) -> tuple[Verdict, Verdict]:
         """Of our relay, and of the naive one."""
         seen, naively = (read_seen(self._seen(stream)) for stream in (STREAM, NAIVE_STREAM))
-        return judge(truth, seen, self.left()), judge(truth, naively, [])
+        return judge(truth, seen, self.left()), judge(truth, naively, None)

@@ -13,6 +13,7 @@ import yaml
 from cloudevents.core.formats.json import JSONFormat
 from django.conf import settings as django_settings
 from django.http import HttpResponse
+from django.utils import timezone
 from jsonschema import Draft202012Validator, FormatChecker
 
 from config.embedded import PROJECT
@@ -20,9 +21,11 @@ from tests.e2e.answers import faults, problem, results
 from tests.e2e.served import Answer, Served, database_url
 from tests.fixtures import Api, People
 from tests.together import eventually, in_background
-from users.application.event_schemas import EVENT_TYPES, SCHEMAS
+from users.application.cloud_events import cloud_event
+from users.application.event_schemas import EVENT_TYPES, FOLDER, SCHEMAS, Schema
 from users.infrastructure import feed_watch
-from users.models import RelayPosition
+from users.models import OutboxEvent, RelayPosition
+from users_domain.events import UserCreated
 
 pytestmark = pytest.mark.e2e
 
@@ -202,6 +205,36 @@ def test_a_batch_holds_the_same_events_as_the_official_sdk_reads_them(feed: Api)
         Draft202012Validator(schema.json(), format_checker=FormatChecker()).validate(read.get_data())
 
 
+def test_an_event_names_the_schema_under_which_it_was_written(
+    feed: Api, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = feed("GET", "/events?after=3").json()
+    monkeypatch.setattr(UserCreated, "schema_version", 2)
+    monkeypatch.setitem(SCHEMAS, "user.created", Schema("user.created", 2, {"title": "the next one"}))
+    people.user("Cid")
+
+    old, new = feed("GET", "/events?after=3", accept=BATCH).json()
+
+    served = "http://localhost/schema/events/user.created"
+    assert (old["dataschema"], new["dataschema"]) == (f"{served}.v1", f"{served}.v2")
+    told = feed("GET", "/events?after=3").json()["results"]
+    assert told[0] == before["results"][0]
+    assert told[0].keys() == told[1].keys()
+    assert Api()("GET", "/schema/events/user.created.v1").json() == json.loads(
+        (FOLDER / "user.created.v1.json").read_text()
+    )
+    for name in ("user.created.v2", "user.created"):
+        assert Api()("GET", f"/schema/events/{name}").json() == {"title": "the next one"}
+
+
+def test_a_tombstone_names_its_own_schema_whatever_the_events_was(feed: Api) -> None:
+    OutboxEvent.objects.filter(sequence=4).update(
+        schema_version=7, set_aside_at=timezone.now(), set_aside_because="odd"
+    )
+    [told] = feed("GET", "/events?after=3", accept=BATCH).json()
+    assert told["dataschema"].endswith("/schema/events/user.set_aside.v1")
+
+
 def test_an_empty_batch_is_an_empty_list(feed: Api) -> None:
     assert feed("GET", "/events?after=4", accept=BATCH).content == b"[]"
 
@@ -243,6 +276,36 @@ def test_who_has_the_page_waits_until_it_changes_or_the_time_is_up(feed: Api, pe
         answer, seconds = took(lambda: feed("GET", "/events?wait=10", if_none_match=tag))
     assert sequences(answer) == [1, 2, 3, 4, 5]
     assert seconds < 3
+
+
+@pytest.mark.parametrize("malformed", ["abc", "", "W/x", '"a" "b"'])
+def test_a_tag_that_is_none_lets_nobody_ask_in_a_busy_loop(feed: Api, malformed: str) -> None:
+    answer, seconds = took(lambda: feed("GET", "/events?after=4&wait=1", if_none_match=malformed))
+    assert (answer.status_code, results(answer)) == (200, [])
+    assert seconds > 0.9
+    answer, seconds = took(lambda: feed("GET", "/events?wait=10", if_none_match=malformed))
+    assert sequences(answer) == [1, 2, 3, 4]
+    assert seconds < 1
+
+
+def test_a_page_is_made_once_however_often_it_is_looked_at(
+    feed: Api, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(envelope: Any, **more: Any) -> Any:
+        made.append(envelope["event_id"])
+        return cloud_event(envelope, **more)
+
+    monkeypatch.setattr("users.api.feed.cloud_event", counted)
+    feed("GET", "/events", accept=BATCH)
+    assert len(made) == len(set(made)) == 4
+
+    tag = feed("GET", "/events?types=user.created", accept=BATCH)["ETag"]
+    made.clear()
+    query = "/events?types=user.created&wait=1"
+    assert feed("GET", query, accept=BATCH, if_none_match=tag).status_code == 304
+    assert len(made) == len(set(made)) == 3
 
 
 def test_who_has_another_page_does_not_wait(feed: Api) -> None:
@@ -347,7 +410,7 @@ def test_the_asyncapi_document_is_served_to_anyone(anyone: Api) -> None:
 
 def test_each_schema_is_served_to_anyone_by_name_and_version(anyone: Api) -> None:
     for name, schema in SCHEMAS.items():
-        committed = json.loads((PROJECT / "docs/schemas" / f"{schema.versioned_name}.json").read_text())
+        committed = json.loads((FOLDER / f"{schema.versioned_name}.json").read_text())
         for address in (name, schema.versioned_name):
             answer = anyone("GET", f"/schema/events/{address}")
             assert (answer.status_code, answer["Content-Type"]) == (200, "application/schema+json")

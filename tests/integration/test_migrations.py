@@ -1,16 +1,19 @@
 """The schema: the migrations make what the models say, and the questions that are asked use its indexes."""
 
 import re
+import threading
+import time
 from io import StringIO
 
 import pytest
 from django.apps import apps
 from django.core.management import call_command
-from django.db import IntegrityError, connection, connections, models
+from django.db import IntegrityError, connection, connections, models, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.builders import a_user
+from tests.together import in_background
 from users.application.ports import Position, UserCriteria
 from users.infrastructure import outbox
 from users.infrastructure.reads import DatabaseReads
@@ -51,6 +54,28 @@ def test_migrations_lead_from_nothing_to_the_models_and_back(empty_database):
 
     call_command("migrate", "users", "zero", verbosity=0)
     call_command("migrate", verbosity=0)
+
+
+def test_an_index_is_built_beside_a_backup_and_after_an_attempt_that_failed(empty_database):
+    call_command("migrate", "users", "0003", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX outbox_type_sequence_idx ON outbox (id)")  # what that has left
+        cursor.execute("SET lock_timeout = '100ms'")
+    under_way = threading.Event()
+
+    def back_up(stop):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM users")
+            under_way.set()
+            time.sleep(0.5)
+
+    with in_background(back_up):
+        assert under_way.wait(10)
+        call_command("migrate", "users", verbosity=0)
+
+    [definition] = in_catalog("SELECT indexdef FROM pg_indexes WHERE indexname = 'outbox_type_sequence_idx'")
+    assert "(event_type, sequence)" in definition
 
 
 def test_no_migration_is_missing(database):

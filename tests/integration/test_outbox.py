@@ -18,7 +18,7 @@ from users.application.commands import BlockUser, RegisterUser
 from users.infrastructure import outbox
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
 from users.models import OutboxEvent, RelayPosition
-from users_domain.events import USER_EVENTS, UserEvent
+from users_domain.events import USER_EVENTS, UserCreated, UserEvent
 from users_domain.value_objects import SYSTEM, UserId, UserName
 
 ADMIN = an_actor(an_admin())
@@ -47,6 +47,17 @@ def sequences():
 
 
 # --- What is written ---------------------------------------------------------------------------------
+
+
+def test_a_row_keeps_the_schema_version_of_its_event(born, monkeypatch):
+    born()
+    monkeypatch.setattr(UserCreated, "schema_version", 2)
+    born()
+
+    written = OutboxEvent.objects.order_by("id").values_list("schema_version", flat=True)
+    assert list(written) == [1, 2]
+    assert outbox.give_sequences(10) == 2
+    assert [len(envelope) for envelope in outbox.batch(0, 10)] == [9, 9]
 
 
 def test_an_envelope_says_what_happened_to_whom_by_whom_and_in_which_request(service, people):

@@ -18,10 +18,10 @@ from tests.together import eventually, in_background, together
 from users import wiring
 from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.infrastructure import metrics, outbox
-from users.infrastructure.event_bus import EventBus
+from users.infrastructure.event_bus import EventBus, Published
 from users.infrastructure.redis_link import RedisAway, RedisLink
 from users.infrastructure.relay import REASONS, CacheThenEvents, Relay
-from users.models import OutboxEvent
+from users.models import OutboxEvent, RelayPosition
 from users_domain.errors import ConcurrentUpdate
 from users_domain.value_objects import SYSTEM
 
@@ -265,7 +265,7 @@ def test_a_zombie_relay_adds_nothing(lab, redis):
     lab.relay.drain(seconds=5)
     before = redis.xrange(STREAM)
 
-    assert lab.bus.publish(batch, floor=2) == (10, 0)
+    assert lab.bus.publish(batch, floor=2) == Published(10, 0, stranger=False)
     assert redis.xrange(STREAM) == before
 
 
@@ -276,7 +276,7 @@ def test_a_zombie_relay_makes_no_gap_in_a_stream_that_was_emptied_meanwhile(lab,
     lab.relay.drain(seconds=5)
     redis.flushall()
 
-    assert lab.bus.publish(batch, floor=5) == (0, 0)
+    assert lab.bus.publish(batch, floor=5) == Published(0, 0, stranger=False)
     assert redis.exists(STREAM) == 0
 
 
@@ -493,6 +493,96 @@ def test_what_was_published_before_keeps_its_number(lab, redis):
 
     assert published_to(redis) == [1, 2, 3, 100, 101]
     assert list(OutboxEvent.objects.order_by("id").values_list("sequence", flat=True)) == [1, 2, 3, 101]
+
+
+def fail_over_to_a_replica_at(sequence, published=None):
+    """Its rows behind that are lost."""
+    OutboxEvent.objects.filter(sequence__gt=sequence).delete()
+    RelayPosition.objects.update(sequenced=sequence, published=published or sequence)
+
+
+def ids_by_sequence(redis):
+    return {envelope["sequence"]: envelope["event_id"] for envelope in stream(redis)}
+
+
+@pytest.mark.parametrize("new", [2, 3, 5])
+def test_numbers_that_were_given_again_before_anybody_noticed_lose_no_event(lab, redis, new):
+    """With as many new rows as were lost, the stream's top alone does not tell."""
+    drained(lab, 10)
+    seen = ids_by_sequence(redis)
+    fail_over_to_a_replica_at(7)
+    rows(new)
+    outbox.give_sequences(100)
+
+    for _ in range(3):
+        lab.relay.drain(seconds=5)
+        lab.relay.check_stream()
+
+    after = ids_by_sequence(redis)
+    told = [event_id for sequence, event_id in after.items() if sequence > 10]
+    assert {sequence: after[sequence] for sequence in seen} == seen
+    unseen = OutboxEvent.objects.order_by("id").values_list("event_id", flat=True)[7:]
+    assert told == [str(event_id) for event_id in unseen]
+    assert len(told) == new
+
+
+def test_what_the_stream_has_already_keeps_its_number(lab, redis):
+    drained(lab, 10)
+    fail_over_to_a_replica_at(8, published=6)
+    rows(4)
+
+    for _ in range(3):
+        lab.relay.drain(seconds=5)
+        lab.relay.check_stream()
+
+    told = [envelope["event_id"] for envelope in stream(redis)]
+    assert len(told) == len(set(told)) == 14
+    numbers = OutboxEvent.objects.order_by("id").values_list("sequence", flat=True)
+    assert list(numbers[:8]) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_foreign_entry_in_the_place_of_ours_stops_nobody(lab, redis):
+    drained(lab, 2)
+    redis.xadd(STREAM, {"note": "by hand"}, id="3-0")
+    rows(2)
+    outbox.give_sequences(10)
+
+    for _ in range(3):
+        lab.relay.drain(seconds=5)
+
+    assert [entry_id for entry_id, _ in redis.xrange(STREAM)] == [b"1-0", b"2-0", b"3-0", b"5-0", b"6-0"]
+    assert outbox.backlog().pending == 0
+
+
+def test_two_who_step_over_at_once_do_it_once(lab, redis):
+    drained(lab, 10)
+    fail_over_to_a_replica_at(7)
+    rows(50)
+    outbox.give_sequences(100)
+
+    together([lambda: Lab().relay.drain(seconds=5)] * 4)
+    lab.relay.drain(seconds=5)
+
+    told = [envelope["event_id"] for envelope in stream(redis)]
+    assert len(told) == len(set(told)) == 60
+
+
+def test_what_is_published_again_is_told_to_nobody_who_just_listens(lab, redis):
+    drained(lab, 5)
+    rows(1)
+    outbox.give_sequences(1)
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe("user.renamed")
+        eventually(lambda: redis.pubsub_numsub("user.renamed") == [(b"user.renamed", 1)])
+        redis.delete(STREAM)
+        lab.relay.check_stream()
+
+        heard = eventually(lambda: listener.get_message(timeout=1))
+        nothing_more = listener.get_message(timeout=0.05)
+
+    assert published_to(redis) == [1, 2, 3, 4, 5, 6]
+    assert json.loads(heard["data"])["sequence"] == 6
+    assert nothing_more is None
 
 
 def test_a_stream_that_is_not_ahead_is_left_alone(lab, redis):

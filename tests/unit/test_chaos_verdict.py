@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from tests.chaos.verdict import Truth, Verdict, judge
+from tests.chaos.world import ORDERS, Process, World
+from tests.order_service import OrderService
 
 EVENTS = [(1, "a", "ann", 1), (2, "b", "bob", 1), (3, "c", "ann", 2)]
 TRUTH = Truth({event[1]: event for event in EVENTS}, {"ann": 2, "bob": 1}, {("ann", 2)})
@@ -46,6 +48,36 @@ def test_a_users_later_event_first_is_a_disorder_another_users_is_none():
 
 def test_holes_in_what_is_left_are_gaps():
     assert judge(TRUTH, EVENTS, [1, 3, 4, 7]) == replace(CLEAN, gaps=2)
+
+
+def test_where_there_are_no_sequences_nobody_counts_holes():
+    verdict = judge(TRUTH, EVENTS, None)
+    assert verdict == replace(CLEAN, gaps=None)
+    assert verdict.row("naive") == "| naive | 0 | 0 | 0 | 0 | 0 | - |"
+    assert CLEAN.row("ours") == "| ours | 0 | 0 | 0 | 0 | 0 | 0 |"
+
+
+def test_a_kill_that_hits_nobody_does_not_count(tmp_path):
+    world = World(tmp_path, seed=1)
+    world.orders = OrderService(tmp_path, "http://127.0.0.1:1", "redis://127.0.0.1:1/0", ORDERS)
+    sleeper = ["-c", "import time; time.sleep(60)"]
+    world.web, world.naive, worker = (Process(name, sleeper, tmp_path) for name in ("web", "naive", "worker"))
+    world.workers = [worker]
+    for process in (world.web, world.naive, worker):
+        process.start()
+    targets = {
+        "kill -9 of a worker": 1,
+        "kill -9 of the naive relay": 1,
+        "kill -9 of the order service": 0,  # was never started
+        "kill -9 of a web process": 0,  # has no child
+        "kill -9 of the web server": 1,
+    }
+
+    for what in [*targets, *targets, "SIGSTOP of a worker, a zombie later"]:
+        world.happen(what)
+
+    assert +world.happened == {what: 1 for what, hits in targets.items() if hits}
+    assert world.kills == 2
 
 
 def test_a_table_that_contradicts_itself_or_what_was_answered_is_at_fault():

@@ -20,11 +20,11 @@ from users_domain.value_objects import UserStatus
 
 
 class House:
-    def __init__(self) -> None:
+    def __init__(self, reads=InMemoryReads, **of_reads) -> None:
         self.ann = a_user(version=5, token_version=2)
         self.users = InMemoryUserRepository(self.ann)
         self.cache = InMemoryUserCache()
-        self.reads = InMemoryReads(self.users)
+        self.reads = reads(self.users, **of_reads)
         self.stopwatch = Stopwatch()
         self.watch = StagedFeedWatch()
         self.noted: list[str] = []
@@ -226,6 +226,55 @@ def test_the_feed_asks_what_is_gone_only_where_something_may_be_missing(house):
     house.queries.feed(after=1, limit=5)
 
     assert house.reads.asked == 2
+
+
+class Shrinking(InMemoryReads):
+    """Retention deletes while a page is read row by row: the first reading lacks `lost`, and `pruned_to`
+    rises to `until` with it."""
+
+    def __init__(self, users, *, lost, until):
+        super().__init__(users)
+        self.lost, self.until = lost, until
+
+    def feed(self, after_sequence, limit, types=()):
+        found = super().feed(after_sequence, limit, types)
+        self.envelopes = [each for each in self.envelopes if each["sequence"] > self.until]
+        self.pruned_to = self.until
+        lost, self.lost = self.lost, ()
+        return [each for each in found if each["sequence"] not in lost]
+
+
+@pytest.mark.parametrize("types", [(), ("user.renamed",)])
+def test_a_hole_torn_into_a_page_while_it_is_read_is_noticed(types):
+    house = House(Shrinking, lost=(4, 5), until=5)
+    house.reads.envelopes = events(1, 2, 3, 4, 5, 6, 7)
+
+    with pytest.raises(EventsGone) as gone:
+        house.queries.feed(after=2, limit=5, types=types)
+
+    assert gone.value.oldest == 6
+
+
+@pytest.mark.parametrize("types", [(), ("user.renamed",)])
+def test_from_the_beginning_such_a_page_is_read_anew(types):
+    house = House(Shrinking, lost=(2, 3), until=3)
+    house.reads.envelopes = events(1, 2, 3, 4, 5)
+
+    assert house.queries.feed(after=0, limit=5, types=types).results == events(4, 5)
+
+
+def test_what_should_be_deleted_and_is_not_is_passed_over(house):
+    house.reads.envelopes, house.reads.pruned_to = events(1, 2, 3, 4), 3
+
+    assert house.queries.feed(after=0, limit=5, types=["user.renamed"]).results == events(4)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_hole_that_no_deletion_made_stops_nobody(house, after):
+    house.reads.envelopes = events(1, 2, 9)  # numbers that were stepped over
+
+    assert house.queries.feed(after=after, limit=5).results[-1:] == events(9)
+    assert house.queries.feed(after=2, limit=5).results == events(9)
 
 
 # --- Waiting for the feed -------------------------------------------------------------------------------

@@ -39,12 +39,18 @@ def is_known(request: Request, version: int) -> bool:
     return has_tag(request, etag(version))
 
 
+def names_tags(request: Request) -> bool:
+    """Whether there is an If-None-Match that can be understood."""
+    header = request.META.get("HTTP_IF_NONE_MATCH", "")
+    return header.strip() == "*" or _TAGS.fullmatch(header) is not None
+
+
 def has_tag(request: Request, tag: str | None) -> bool:
     """Whether If-None-Match names this tag; compared weakly. What is malformed there is not looked at, so
     that the caller just receives the content, and so he does where there is no tag."""
-    header = request.META.get("HTTP_IF_NONE_MATCH", "")
-    if tag is None or not (header.strip() == "*" or _TAGS.fullmatch(header)):
+    if tag is None or not names_tags(request):
         return False
+    header = request.META["HTTP_IF_NONE_MATCH"]
     return header.strip() == "*" or tag in {named.removeprefix("W/") for named in re.findall(_TAG, header)}
 
 

@@ -2,9 +2,12 @@
 of each type, and one for the envelope around it. Readers ignore fields that they do not know, so no schema
 is closed."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -14,6 +17,8 @@ from users_domain.events import USER_EVENTS, UserEvent
 Json = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+FOLDER = Path(__file__).parent / "schemas"
+"""Every version that was ever published, a file each, as `make schema` wrote it."""
 SET_ASIDE = "user.set_aside"
 """The type of a tombstone, which stands in the place of an event that cannot be told."""
 EVENT_TYPES = (*(event.event_type for event in USER_EVENTS), SET_ASIDE)
@@ -164,9 +169,19 @@ SCHEMAS: Mapping[str, Schema] = {
 
 
 def named(name: str) -> Schema | None:
-    """By its name, with or without the present version."""
-    found = SCHEMAS.get(name)
-    return found or next((schema for schema in SCHEMAS.values() if schema.versioned_name == name), None)
+    """By its name: alone, the present version; with a version, that one, former ones too."""
+    present = {**SCHEMAS, **{schema.versioned_name: schema for schema in SCHEMAS.values()}}
+    return present.get(name) or _committed().get(name)
+
+
+@cache
+def _committed() -> Mapping[str, Schema]:
+    """By versioned name."""
+    found = {}
+    for file in FOLDER.glob("*.json"):
+        name, _, version = file.stem.rpartition(".v")
+        found[file.stem] = Schema(name, int(version), json.loads(file.read_text()))
+    return found
 
 
 def envelope_example(schema: Schema) -> Json:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from users.application.envelope import Envelope
 from users.application.representation import UserView
 from users_domain.repository import UserRepository
 from users_domain.user import User
@@ -103,7 +104,7 @@ class UserReads(Protocol):
         """Envelopes, oldest first."""
         ...
 
-    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[dict[str, Any]]:
+    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[Envelope]:
         """Envelopes by sequence; of these types alone, where any are named. An event that was set aside is
         of the type that it had, and of `SET_ASIDE` too."""
         ...

@@ -1,10 +1,11 @@
 """The read side: from the cache as ready JSON, or by one SQL statement; never through the aggregate."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from users.application.envelope import Envelope
 from users.application.errors import EventsGone, InvalidQuery
 from users.application.ports import (
     CacheAnswer,
@@ -39,7 +40,7 @@ class FeedPage:
     """Envelopes; `next` is the sequence to go on from, None at the end. `early`: answered at once, or before
     its time, to a reader who would have waited."""
 
-    results: list[dict[str, Any]]
+    results: Sequence[Envelope]
     next: int | None
     early: bool = False
 
@@ -144,12 +145,21 @@ class UserQueries:
 
     def _feed(self, after: int, limit: int, types: Collection[str]) -> FeedPage:
         with self._measure("feed"):  # each reading by itself: waiting is no work
-            found = self._reads.feed(after, limit + 1, types)
-            follows_at_once = bool(found) and found[0]["sequence"] == after + 1
-            # Asked behind the reading, so that what is deleted meanwhile is noticed.
-            if after and not follows_at_once and after < (pruned := self._reads.pruned()):
-                raise EventsGone(pruned + 1)
+            found = self._whole(after, limit + 1, types)
             return FeedPage(found[:limit], found[limit - 1]["sequence"] if len(found) > limit else None)
+
+    def _whole(self, after: int, limit: int, types: Collection[str]) -> Sequence[Envelope]:
+        """Raises EventsGone rather than leave out what was deleted, before the reading or during it."""
+        found = self._reads.feed(after, limit, types)
+        if not _may_lack_some(found, after, types):
+            return found
+        # Asked behind the reading, so that what is deleted meanwhile is noticed.
+        pruned = self._reads.pruned()
+        if 0 < after < pruned:
+            raise EventsGone(pruned + 1)
+        if not after and found[0]["sequence"] <= pruned:
+            return self._whole(pruned, limit, types)  # the oldest that is kept is another one by now
+        return found
 
     def _cursor_behind(self, found: Sequence[Listed], limit: int) -> str | None:
         if len(found) <= limit:
@@ -166,6 +176,15 @@ class UserQueries:
         if not isinstance(number, int):
             raise InvalidQuery("cursor", "This cursor is not one of ours.")
         return number
+
+
+def _may_lack_some(found: Sequence[Mapping[str, Any]], after: int, types: Collection[str]) -> bool:
+    """Whether there may be a hole: before the first of them, or inside, as rows are read one by one where
+    poison is among them. To those who begin at 0 only what is inside matters."""
+    if not found:
+        return after > 0
+    before = after or found[0]["sequence"] - 1
+    return bool(types) or found[-1]["sequence"] != before + len(found)
 
 
 def _known_form(user_id: str) -> str:

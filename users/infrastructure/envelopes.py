@@ -17,7 +17,8 @@ from django.db import DataError
 from django.db.models import Case, F, QuerySet, When
 from django.utils import timezone
 
-from users.application.event_schemas import SET_ASIDE
+from users.application.envelope import Envelope
+from users.application.event_schemas import SET_ASIDE, TOMBSTONE
 from users.application.representation import timestamp
 from users.models import OutboxEvent
 
@@ -37,20 +38,24 @@ _BEHIND = (
     "sequence",
     "request_id",
     "actor_id",
+    "schema_version",
     "set_aside_at",
     "set_aside_because",
 )
 _SAFE = (*_BEFORE, "safe_time", "safe_data", *_BEHIND)
 _AS_IT_IS = (*_BEFORE, "occurred_at", "data", *_BEHIND)
 
-Envelope = dict[str, Any]
-
 
 class Poison(Exception):
     """Of a row, or of some row among several, no envelope can be made; the argument says why."""
 
 
-def read(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
+def read(rows: QuerySet[OutboxEvent], limit: int) -> list[dict[str, Any]]:
+    """As `read_versioned`, for those who look at nothing but the nine fields."""
+    return list(read_versioned(rows, limit))
+
+
+def read_versioned(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
     """The first `limit` envelopes of `rows`, in their order. Poison among them is set aside on the way."""
     try:
         return _envelopes(rows, limit)
@@ -144,19 +149,19 @@ def _checked(envelope: Envelope) -> Envelope:
 
 
 def _told(row: tuple[Any, ...]) -> Envelope:
-    event_type, _, occurred_at, data, *_ = row
+    event_type, _, occurred_at, data, *_, schema_version, _, _ = row
     if not isinstance(data, dict):
         raise Poison(UNREADABLE)
-    return _envelope(row, event_type, occurred_at, data)
+    return Envelope(_fields(row, event_type, occurred_at, data), schema_version=schema_version)
 
 
 def _tombstone(row: tuple[Any, ...]) -> Envelope:
     event_type, _, _, _, user_id, *_, set_aside_at, because = row
     data = {"user_id": str(user_id), "event_type": event_type, "because": because}
-    return _envelope(row, SET_ASIDE, set_aside_at, data)
+    return Envelope(_fields(row, SET_ASIDE, set_aside_at, data), schema_version=TOMBSTONE.version)
 
 
-def _envelope(row: tuple[Any, ...], event_type: str, moment: datetime, data: dict[str, Any]) -> Envelope:
+def _fields(row: tuple[Any, ...], event_type: str, moment: datetime, data: dict[str, Any]) -> dict[str, Any]:
     """The public form: nine fields, whatever became of the row."""
     _, event_id, _, _, user_id, user_version, sequence, request_id, actor_id, *_ = row
     return {

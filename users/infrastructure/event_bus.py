@@ -1,6 +1,8 @@
 """Redis as the events' way out: the durable stream, and Pub/Sub beside it to wake simple listeners."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,17 +24,23 @@ else
 end
 """
 
+# What is skipped has to be the same event, or our numbers are not the stream's; then nothing is added.
 PUBLISH = f"""{TOP}
-if top < tonumber(ARGV[2]) then return {{top, 0}} end
+if top < tonumber(ARGV[2]) then return {{top, 0, 0}} end
 local added = 0
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
+    local id = ARGV[i] .. '-0'
     if tonumber(ARGV[i]) > top then
-        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], ARGV[i] .. '-0', 'event', ARGV[i + 2])
-        redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2])
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'event', ARGV[i + 2])
+        if tonumber(ARGV[i]) > tonumber(ARGV[3]) then redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2]) end
         added = added + 1
+    else
+        local there = redis.call('XRANGE', KEYS[1], id, id)[1]
+        local event = string.match(ARGV[i + 2], '"event_id":"[^"]*"')
+        if there and not string.find(there[2][2], event, 1, true) then return {{top, 0, 1}} end
     end
 end
-return {{top, added}}
+return {{top, added, 0}}
 """
 
 # A group makes the stream when there is none, which XADD of something to delete would do as well; but that
@@ -49,6 +57,20 @@ return 1
 
 MESSAGE_BYTES = 8 * 1024 * 1024
 """Of envelopes in one message to Redis; one envelope is always allowed."""
+
+
+PAGE = 1000
+EVENT_ID = re.compile(rb'"event_id":\s*"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`top`: the stream's highest sequence before; `added`: how many of the envelopes, the last ones, went
+    in; `stranger`: another event stood in the place of one of them."""
+
+    top: int
+    added: int
+    stranger: bool
 
 
 class EventBus:
@@ -70,16 +92,31 @@ class EventBus:
                 return envelopes[:count]
         return envelopes
 
-    def publish(self, envelopes: Sequence[dict[str, Any]], *, floor: int) -> tuple[int, int]:
-        """Adds those of the envelopes, in order of sequence, that the stream does not have yet. Answers
-        the stream's top before, and how many were added: none while the top is below `floor`.
-        Raises RedisAway."""
-        arguments: list[Any] = [self.maxlen, floor]
+    def publish(self, envelopes: Sequence[dict[str, Any]], *, floor: int, told: int = 0) -> Published:
+        """Adds those of the envelopes, in order of sequence, that the stream does not have yet, and tells
+        whoever listens, but not again of those up to the sequence `told`. Adds none while the top is below
+        `floor`, or when another event stands in the place of one of them. Raises RedisAway."""
+        arguments: list[Any] = [self.maxlen, floor, told]
         for envelope in envelopes:
             arguments += [envelope["sequence"], envelope["event_type"], orjson.dumps(envelope)]
         with self._link.client() as redis:
-            top, added = redis.register_script(PUBLISH)(keys=[self._stream], args=arguments)
-        return int(top), int(added)
+            top, added, stranger = redis.register_script(PUBLISH)(keys=[self._stream], args=arguments)
+        return Published(int(top), int(added), bool(stranger))
+
+    def event_ids(self, after: int, until: int) -> dict[int, str]:
+        """What stands in the stream behind `after` and up to `until`: sequence to event id, empty for
+        entries that are not ours. Raises RedisAway."""
+        found: dict[int, str] = {}
+        with self._link.client() as redis:
+            while after < until:
+                page: Any = redis.xrange(self._stream, f"({after}-0", f"{until}-0", count=PAGE)
+                if not page:
+                    break
+                for entry_id, fields in page:
+                    after = int(entry_id.partition(b"-")[0])
+                    named = EVENT_ID.search(fields.get(b"event", b""))
+                    found[after] = named[1].decode() if named else ""
+        return found
 
     def go_on_behind(self, sequence: int, *, floor: int) -> None:
         """Puts the top of a stream that ends before `sequence` there, without an entry; does nothing while

@@ -36,7 +36,7 @@ CACHE_REQUESTS = Counter("user_cache_requests", "Reads of one user, by what the 
 EVENTS_PUBLISHED = Counter("user_events_published", "Events added to the stream.", ["event_type"])
 EVENTS_DELAY = Histogram(
     "user_events_delay_seconds",
-    "Time from an event's commit until it is in the stream.",
+    "Time from an event's timestamp, when its command began, until it is in the stream.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
 )
 RELAY_FAILURES = Counter(

@@ -4,7 +4,7 @@ A row's `id` says nothing public: concurrent transactions commit in any order. T
 `sequence` after commit, under the lock of one counter row, so whoever reads by sequence misses nothing."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,7 @@ def append(events: Iterable[UserEvent]) -> None:
         OutboxEvent(
             event_id=event.event_id,
             event_type=event.event_type,
+            schema_version=event.schema_version,
             user_id=event.user_id.value,
             user_version=event.user_version,
             occurred_at=event.occurred_at,
@@ -99,16 +100,25 @@ def _new_position(cursor: CursorWrapper) -> tuple[int] | None:
     return row
 
 
-def step_over(sequence: int) -> None:
-    """For a stream that is ahead of this table, which was restored from a backup, say: no number is given
-    again that consumers have seen, and rows that bear one get new ones unless they were published."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE relay_position SET sequenced = %s WHERE id = 1 AND sequenced < %s RETURNING published",
-            [sequence, sequence],
-        )
-        if row := cursor.fetchone():
-            cursor.execute("UPDATE outbox SET sequence = NULL WHERE sequence > %s", row)
+def step_over(top: Callable[[], int], event_ids: Callable[[int, int], Mapping[int, str]]) -> bool:
+    """For a stream that is ahead of this table, which was restored from a backup, or failed over to a replica
+    that lagged behind: no number is given again that consumers have seen. Rows that were not published get
+    new ones, but for those that the stream has under the number they bear. Answers whether it had to.
+
+    `top` and `event_ids` ask the stream, while the counter is locked, so that of two who step over at once
+    the second finds nothing to do."""
+    with transaction.atomic():
+        position = RelayPosition.objects.select_for_update().get(id=1)
+        highest = top()
+        there = event_ids(position.published, min(highest, position.sequenced))
+        unsent = OutboxEvent.objects.filter(sequence__gt=position.published)
+        rows = list(unsent.filter(sequence__in=there).values_list("sequence", "event_id"))
+        known = [event_id for sequence, event_id in rows if there.get(sequence or 0) == str(event_id)]
+        if highest <= position.sequenced and len(known) == len(rows):
+            return False
+        RelayPosition.objects.filter(id=1).update(sequenced=max(highest, position.sequenced))
+        unsent.exclude(event_id__in=known).update(sequence=None)
+    return True
 
 
 def position() -> tuple[int, int]:

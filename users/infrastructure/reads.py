@@ -7,6 +7,7 @@ import orjson
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from users.application.envelope import Envelope
 from users.application.event_schemas import SET_ASIDE
 from users.application.ports import Listed, Position, UserCriteria
 from users.application.representation import UserView, ready, representation
@@ -52,12 +53,12 @@ class DatabaseReads:
         rows = OutboxEvent.objects.filter(user_id=user_id, user_version__gt=after_version)
         return envelopes.read(rows.order_by("user_version"), limit)
 
-    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[dict[str, Any]]:
+    def feed(self, after_sequence: int, limit: int, types: Collection[str] = ()) -> list[Envelope]:
         if types:
             rows = OutboxEvent.objects.filter(sequence__in=_first_of_types(after_sequence, limit, types))
         else:
             rows = OutboxEvent.objects.filter(sequence__gt=after_sequence)
-        return envelopes.read(rows.order_by("sequence"), limit)
+        return envelopes.read_versioned(rows.order_by("sequence"), limit)
 
     def pruned(self) -> int:
         return RelayPosition.objects.filter(id=1).values_list("pruned", flat=True).first() or 0

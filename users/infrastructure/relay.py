@@ -134,16 +134,18 @@ class Relay:
         }
         if users:
             self._renew_cache(users)
-        top, added = self._bus.publish(envelopes, floor=floor)
+        done = self._bus.publish(envelopes, floor=floor)
         last = envelopes[-1]["sequence"]
-        if top < floor:
-            self._publish_again(top, floor, last, deadline)
+        if done.top < floor:
+            self._publish_again(done.top, floor, last, deadline)
             return 0
-        if added < len(envelopes) and self._step_over(top):
-            return 0
+        if done.stranger or done.added < len(envelopes):
+            stepped = self._step_over(done.top, stranger=done.stranger)
+            if stepped or done.stranger:
+                return 0
         outbox.mark_published(last)
-        self._note(envelopes[len(envelopes) - added :])
-        return added
+        self._note(envelopes[len(envelopes) - done.added :])
+        return done.added
 
     def _renew_cache(self, users: Mapping[str, int]) -> None:
         """A user whose row cannot be read, say, holds up no event, his own included."""
@@ -167,30 +169,30 @@ class Relay:
             if envelope["event_type"] != SET_ASIDE:  # whose timestamp is another
                 self._waited(now - datetime.fromisoformat(envelope["timestamp"]).timestamp())
 
-    def _step_over(self, top: int) -> bool:
-        """Whether the stream's `top` was ahead of the table; numbering then goes on behind it."""
+    def _step_over(self, top: int, *, stranger: bool = False) -> bool:
+        """Whether the stream was ahead of the table, by its `top` or by a `stranger` in the place of an event
+        of ours; numbering then goes on behind it."""
         sequenced, _ = outbox.position()  # younger than `top`, and numbers are durable before they are sent
-        if top <= sequenced:
+        if not (stranger or top > sequenced) or not outbox.step_over(self._bus.top, self._bus.event_ids):
             return False
         log.error("stream_ahead_of_outbox", top=top, sequenced=sequenced)
-        outbox.step_over(top)
         return True
 
     def _publish_again(self, top: int, published: int, until: int, deadline: float) -> None:
-        """Fills the stream from `top` up to the sequence `until`, no further back than it would keep. What is
-        missing when the time is up, the next round finds missing still; what retention has deleted stays
-        away, and the stream goes on behind it."""
+        """Fills the stream from `top` up to the sequence `until`, no further back than it would keep, without
+        telling anybody by Pub/Sub what happened long ago. What is missing when the time is up, the next round
+        finds missing still; what retention has deleted stays away, and the stream goes on behind it."""
         log.warning("stream_rewound", top=top, until=until)
         self._distrust()
         position = max(top, until - self._bus.maxlen)
         floor = top
         while waiting := self._bus.fitting(outbox.batch(position, self._batch_size)):
-            top, added = self._bus.publish(waiting, floor=floor)
-            if top < floor:
+            done = self._bus.publish(waiting, floor=floor, told=published)
+            if done.top < floor:
                 return  # lost once more; the next round begins anew
             position = floor = waiting[-1]["sequence"]
             outbox.mark_published(position)
-            for envelope in waiting[len(waiting) - added :]:
+            for envelope in waiting[len(waiting) - done.added :]:
                 self._published(envelope)
             if time.monotonic() > deadline:
                 return

@@ -10,6 +10,11 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='outboxevent',
+            name='schema_version',
+            field=models.SmallIntegerField(db_default=1),
+        ),
+        migrations.AddField(
+            model_name='outboxevent',
             name='set_aside_at',
             field=models.DateTimeField(null=True),
         ),

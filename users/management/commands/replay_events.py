@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from users.application.event_schemas import SET_ASIDE
 from users.infrastructure import envelopes, outbox
-from users.infrastructure.envelopes import Envelope
 from users.infrastructure.redis_link import RedisAway, RedisLink
 from users.management.command import INTERRUPTED, USAGE_ERROR, OperatorCommand, first_line
 from users.management.selection import choose
@@ -94,7 +93,7 @@ class Command(OperatorCommand):
             self._print(chosen)
 
     def _print(self, chosen: "Chosen") -> None:
-        def deliver(batch: list[Envelope]) -> None:
+        def deliver(batch: list[dict[str, Any]]) -> None:
             with tqdm.external_write_mode(file=sys.stdout):
                 self.stdout.write(b"\n".join(map(orjson.dumps, batch)).decode())
                 self.stdout.flush()
@@ -164,7 +163,7 @@ def _survey(rows: QuerySet[OutboxEvent]) -> str:
     return "\n".join(lines + [f"{number:>10} {event_type}" for event_type, number in by_type.most_common()])
 
 
-def _tell(chosen: Chosen, deliver: Callable[[list[Envelope]], None]) -> int:
+def _tell(chosen: Chosen, deliver: Callable[[list[dict[str, Any]]], None]) -> int:
     """Delivers page by page, so that memory stays flat however many there are, and answers how many. Raises
     CommandError, which says where to go on; a batch that was cut short is then told again."""
     told, position = 0, chosen.first - 1
@@ -193,7 +192,7 @@ def _redis_says(away: RedisAway) -> str:
     return "Redis does not answer"
 
 
-def _page(chosen: Chosen, after: int) -> list[Envelope]:
+def _page(chosen: Chosen, after: int) -> list[dict[str, Any]]:
     return envelopes.read(chosen.rows(after).order_by("sequence"), AT_ONCE)
 
 
@@ -212,7 +211,7 @@ class Stream:
         self.added = self.skipped = 0
         self._link = RedisLink("events")
 
-    def add(self, batch: list[Envelope]) -> None:
+    def add(self, batch: list[dict[str, Any]]) -> None:
         """Raises RedisAway."""
         with self._link.probe() as redis:
             top = self._top(redis)
