@@ -39,6 +39,7 @@ from users.infrastructure.webhooks.store import (
     DatabaseDeliveryLog,
     DatabaseEndpoints,
     forget_old_deliveries,
+    forget_old_secrets,
     renew_seals,
 )
 from users.infrastructure.worker import Duty, Worker
@@ -169,6 +170,7 @@ def _webhooks(
 
 def _tidy_webhooks() -> None:
     forget_old_deliveries(timezone.now(), days=settings.WEBHOOK_LOG_DAYS)
+    forget_old_secrets(timezone.now())
     renew_seals(DatabaseEndpoints(), _sealed_secrets())
 
 

@@ -235,6 +235,21 @@ def test_if_match_may_be_demanded(admin: Api, settings: Any, method: str) -> Non
     assert webhook(admin("GET", path))["enabled"] is True
 
 
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [("rotate-secret", {}), ("resume", {}), ("redeliver", {"since": 1}), ("redeliver", {"sequence": 1})],
+)
+def test_so_is_it_by_commands(
+    people: People, admin: Api, settings: Any, command: str, body: dict[str, Any]
+) -> None:
+    path = made(admin)
+    last_sequence(admin)
+    problem(admin("POST", f"{path}/{command}", body, if_match='"2"'), "version_mismatch")
+    assert admin("POST", f"{path}/{command}", body, if_match='"1"').status_code == 200
+    settings.REQUIRE_IF_MATCH = True
+    problem(admin("POST", f"{path}/{command}", body), "precondition_required")
+
+
 def test_a_deleted_webhook_is_gone_with_its_log(admin: Api) -> None:
     path = made(admin)
     admin("POST", f"{path}/ping")

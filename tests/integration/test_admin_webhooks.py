@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
+from django.test import Client
 from django.utils import timezone
 
 from tests.browser import Browser, text, told
 from tests.fixtures import People
+from tests.together import together
 from tests.webhook_receiver import Receiver
 from users.application.webhooks import ChangeEndpoint, CreateEndpoint, EndpointView
 from users.models import WebhookDelivery, WebhookEndpoint
@@ -253,6 +255,19 @@ def test_a_new_secret_is_shown_once_and_the_same_form_makes_no_third(
     assert service.webhooks.get(endpoint.id).version == 2
 
 
+def test_of_forms_sent_at_once_one_rotates(boss: Browser, service: Service, endpoint: EndpointView) -> None:
+    boss.get(page(endpoint, "rotate"))
+    fields = {"version": 1, "csrfmiddlewaretoken": boss.client.cookies["csrftoken"].value}
+
+    def post() -> int:
+        client = Client(SERVER_NAME="localhost")
+        client.cookies = boss.client.cookies
+        return client.post(page(endpoint, "rotate"), fields).status_code
+
+    assert sorted(together([post] * 4)) == [200, 302, 302, 302]
+    assert service.webhooks.get(endpoint.id).version == 2
+
+
 def press(boss: Browser, endpoint: EndpointView, action: str) -> Any:
     """A button on the webhook's page."""
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', boss.get(page(endpoint)).content.decode())
@@ -315,3 +330,13 @@ def test_what_admins_did_is_on_record_without_the_address(boss: Browser, service
     entry = LogEntry.objects.get()
     assert (entry.object_repr, entry.change_message) == ("127.0.0.1", "Sent a test ping.")
     assert "Sent a test ping." in text(boss.get(page(endpoint, "history")))
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://{'.'.join(['a' * 60] * 4)}/", "http://a]b/", f"http://{'a' * 300}/", "http://[::1"]
+)
+def test_that_record_takes_every_host(boss: Browser, endpoint: EndpointView, url: str) -> None:
+    """Also one that was stored when addresses were looked at less closely."""
+    WebhookEndpoint.objects.update(url=url)
+    boss.send(page(endpoint, "delete"), version=1)
+    assert LogEntry.objects.count() == 1

@@ -20,7 +20,7 @@ from tests.webhook_receiver import Receiver
 from users.application.commands import RenameUser
 from users.application.webhook_endpoint import Answer
 from users.application.webhooks import ChangeEndpoint, EndpointState
-from users.infrastructure import metrics, outbox
+from users.infrastructure import metrics, outbox, reads, retention
 from users.infrastructure.reads import DatabaseReads
 from users.infrastructure.webhooks.addresses import AddressRules
 from users.infrastructure.webhooks.dispatcher import Dispatcher
@@ -191,6 +191,23 @@ class TestDelivery:
         assert receiver.sequences == sequences
         assert receiver.taken[1]["event_type"] == "user.set_aside"
 
+    def test_who_wants_to_know_of_rows_set_aside_waits_until_the_relay_has_judged_them(
+        self, service, receiver, dispatcher
+    ):
+        endpoint_id = subscribe(service, receiver, event_types=["user.set_aside", "user.blocked"])
+        happen(1)
+        OutboxEvent.objects.update(data=[1])  # which no envelope can be made of
+        happen(1, "user.blocked")
+        one = dispatcher()
+        assert one.start_due() == 0
+        assert one._feed.end(["user.set_aside"]) == 0
+
+        with delivering(one):
+            service.relay.drain(seconds=5)
+            eventually(lambda: service.webhooks.get(endpoint_id).position == 2)
+
+        assert [each["event_type"] for each in receiver.taken] == ["user.set_aside", "user.blocked"]
+
     def test_a_disabled_endpoint_gets_nothing_until_it_is_enabled_and_then_everything(
         self, service, receiver, dispatcher
     ):
@@ -309,6 +326,22 @@ class TestTrouble:
         assert one.start_due() == 0
         one.finish()
 
+    def test_however_busy_the_others_are_one_thread_is_for_those_that_fail(
+        self, service, receivers, dispatcher
+    ):
+        busy, failing = [receivers() for _ in range(4)], receivers()
+        for each in busy:
+            each.always, each.hang_seconds = "hang", 5
+            subscribe(service, each)
+        endpoint_id = subscribe(service, failing)
+        WebhookEndpoint.objects.filter(id=endpoint_id).update(failures=1, next_attempt_at=timezone.now())
+        happen(1)
+
+        one = dispatcher(threads=2)
+        one.start_due()
+        eventually(lambda: failing.sequences == [1])
+        one.finish()
+
 
 class TestPausing:
     def test_after_the_time_for_trying_it_is_paused_with_an_alert_and_resumed_it_goes_on(
@@ -413,6 +446,52 @@ class TestPausing:
             eventually(lambda: receiver.sequences == [4, 5])
 
         assert "webhook_paused" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("event_types", "when"),
+        [([], "at first"), (["user.renamed"], "at first"), (["user.renamed"], "in the middle")],
+    )
+    def test_nor_are_those_that_go_while_the_feed_is_read(
+        self, service, receiver, dispatcher, monkeypatch, when, event_types
+    ):
+        endpoint_id = subscribe(service, receiver, event_types=event_types)
+        happen(60)
+        one = dispatcher()
+        where = (one._feed, "messages") if when == "at first" else (reads, "_first_of_types")
+        real = getattr(*where)
+
+        def read(*arguments):
+            found = real(*arguments)
+            with connection.cursor() as cursor:
+                retention._delete(cursor, 40)
+            return real(*arguments) if when == "at first" else found
+
+        monkeypatch.setattr(*where, read)
+        with delivering(one):
+            eventually(lambda: service.webhooks.get(endpoint_id).state == EndpointState.PAUSED)
+
+        assert (service.webhooks.get(endpoint_id).position, receiver.sequences) == (0, [])
+
+    def test_no_alert_tells_of_a_pause_that_an_admin_has_prevented(
+        self, service, receiver, dispatcher, monkeypatch, caplog
+    ):
+        endpoint_id = subscribe(service, receiver)
+        happen(5)
+        one = dispatcher()
+
+        asked = threading.Event()
+
+        def pruned():
+            service.webhooks.change(ChangeEndpoint(endpoint_id=endpoint_id, enabled=False, by=COMMAND_LINE))
+            asked.set()
+            return 3
+
+        monkeypatch.setattr(one._feed, "pruned", pruned)
+        with delivering(one):
+            assert asked.wait(5)
+
+        assert service.webhooks.get(endpoint_id).paused_at is None
+        assert "webhook_paused" not in caplog.text
 
 
 class TestAdminsMeanwhile:

@@ -38,6 +38,8 @@ def test_the_example_takes_what_we_sign_also_while_two_secrets_are_valid(verifie
         (lambda: headers(OTHER), BODY),
         (lambda: headers(SECRET), BODY + b" "),
         (lambda: headers(SECRET, age=301), BODY),
+        (dict, BODY),
+        (lambda: {"webhook-timestamp": str(int(time.time()))}, BODY),
         (lambda: headers(SECRET) | {"webhook-id": "another"}, BODY),
         (lambda: headers(SECRET) | {"webhook-signature": "v0,x v1a,y"}, BODY),
     ],

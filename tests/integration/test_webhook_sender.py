@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from django.db import connection, connections
 from httpcore import ConnectError
 
 from tests.builders import NOW
@@ -54,6 +56,19 @@ def endpoint(url, secret, **fields):
         "updated_at": NOW,
     }
     return Endpoint(url=url, secret=secret, **(fresh | fields))
+
+
+@contextmanager
+def deaf(address, port=0):
+    """A port whose queue is full: further connections are neither taken nor refused."""
+    with socket.socket() as listening, ExitStack() as fillers:
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
 
 
 @pytest.fixture
@@ -156,20 +171,10 @@ def test_dns_that_hangs_counts_in_the_deadline(target):
 
 
 def test_a_receiver_that_takes_no_connection_counts_in_the_deadline(target):
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(deaf.getsockname())
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+    with deaf("127.0.0.1") as port:
+        answer = sender().send(endpoint(f"http://127.0.0.1:{port}/", target.secret), MESSAGE)
 
-        answer = sender().send(endpoint(url, target.secret), MESSAGE)
-
-        assert answer.error == "timeout"
-        for filler in fillers:
-            filler.close()
+    assert answer.error == "timeout"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,8 @@ def test_a_receiver_that_takes_no_connection_counts_in_the_deadline(target):
         (429, "soon", None),
         (429, "-1", None),
         (429, "", None),
+        (503, "Wed, 01 Jul 2026 12:01:30 +99999999999999999999", None),
+        (503, "Mon, 01 Jan 0001 00:00:00 +2300", 0),
     ],
 )
 def test_what_the_receiver_asks_for_is_heard_when_it_is_busy(status, header, seconds):
@@ -208,6 +215,60 @@ def test_a_secret_that_no_key_opens_is_an_answer_not_a_crash(receiver, target):
 
     assert sender().send(lost, MESSAGE).error == "secret_unreadable"
     assert receiver.seen == []
+
+
+def test_a_previous_secret_that_no_key_opens_holds_up_nothing(receiver, target):
+    lost = endpoint(receiver.url, SealedSecrets(["other"]).new()[1])
+
+    assert sender().send(lost.rotated(target.secret, now()), MESSAGE).error is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (ssl.SSLError(1, "certificate required"), "tls_failed"),
+        (OSError("no route"), "broken_answer"),
+        (RuntimeError("unforeseen"), "broken_answer"),
+    ],
+)
+def test_whatever_is_raised_while_it_is_sent_is_an_answer_without_the_address(
+    target, monkeypatch, fault, error, caplog
+):
+    async def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", fail)
+
+    assert sender().send(target, MESSAGE).error == error
+    assert target.url not in caplog.text
+    assert ("webhook_attempt_failed" in caplog.text) == isinstance(fault, RuntimeError)
+
+
+@pytest.mark.parametrize("fault", [ssl.SSLError(1, "bad record"), OSError(), RuntimeError()])
+def test_what_was_accepted_stays_so_whatever_comes_behind_the_status(receiver, target, monkeypatch, fault):
+    async def fail(*_):
+        raise fault
+
+    monkeypatch.setattr("users.infrastructure.webhooks.sender._read_a_little", fail)
+    monkeypatch.setattr(httpx.Response, "aclose", fail)
+
+    assert sender().send(target, MESSAGE).error is None
+
+
+def test_while_a_receiver_is_waited_for_no_connection_of_a_pool_is_kept(database, target, monkeypatch):
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)  # as the settings have it with a pool
+    connection.close()
+    connection.ensure_connection()
+    held = []
+
+    def look(host, port):
+        held.append(connection_here.connection is not None)
+        return ["127.0.0.1"]
+
+    connection_here = connections[connection.alias]  # this thread's: names are resolved in another
+    sender(resolve=look).send(target, MESSAGE)
+
+    assert held == [False]
 
 
 def test_several_messages_may_share_a_connection_and_a_broken_one_is_replaced(receiver, target):
@@ -296,6 +357,12 @@ class TestAddresses:
         assert both.send(endpoint(url, target.secret), MESSAGE).error is None
         assert receiver.seen[0]["host"] == f"hooks.example.com:{receiver.port}"
 
+    def test_a_first_address_that_swallows_packets_leaves_time_for_the_next(self, receiver, target):
+        both = sender(timeout=2, resolve=lambda host, port: ["127.0.0.2", "127.0.0.1"])
+        url = f"http://hooks.example.com:{receiver.port}/hook"
+        with deaf("127.0.0.2", receiver.port):
+            assert both.send(endpoint(url, target.secret), MESSAGE).error is None
+
 
 def certificate(folder, *names):
     """A self-signed certificate for these names, and a context that trusts it alone."""
@@ -323,6 +390,24 @@ def certificate(folder, *names):
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(path)
     return served, ssl.create_default_context(cafile=path)
+
+
+def refuse_strangers(listening, context):
+    """Sends the alert and stays, so that it is read before the end of the connection."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_side=True)
+    taken, _ = listening.accept()
+    with taken:
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                taken.sendall(outgoing.read())
+                incoming.write(taken.recv(65536))
+            except ssl.SSLError:
+                taken.sendall(outgoing.read())
+                taken.recv(65536)  # until we hang up
+                return
 
 
 class TestTls:
@@ -354,6 +439,22 @@ class TestTls:
 
         assert send(host).error == "tls_failed"
         assert receiver.seen == []
+
+    def test_a_receiver_that_wants_a_certificate_of_us_is_told_of(self, target, tmp_path):
+        """With TLS 1.3 that comes out only when the handshake is over on our side."""
+        served, trusted = certificate(tmp_path, "hooks.example.com")
+        served.verify_mode = ssl.CERT_REQUIRED
+        served.load_verify_locations(tmp_path / "certificate.pem")
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            demanding = threading.Thread(target=refuse_strangers, args=(listening, served))
+            demanding.start()
+            url = f"https://hooks.example.com:{listening.getsockname()[1]}/"
+            answer = sender(tls=trusted, resolve=lambda host, port: ["127.0.0.1"], timeout=3).send(
+                endpoint(url, target.secret), MESSAGE
+            )
+            demanding.join()
+
+        assert (answer.status, answer.error) == (None, "tls_failed")
 
     def test_one_that_nobody_vouches_for_is_refused(self, secure, receiver, target):
         unknown = sender(resolve=lambda host, port: ["127.0.0.1"], timeout=3)

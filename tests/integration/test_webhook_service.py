@@ -17,7 +17,7 @@ from users.application.errors import EventNotFound, WebhookNotFound
 from users.application.webhook_endpoint import Endpoint
 from users.application.webhooks import ChangeEndpoint, CreateEndpoint
 from users.infrastructure.webhooks.signing import SealedSecrets
-from users.infrastructure.webhooks.store import DatabaseEndpoints, renew_seals
+from users.infrastructure.webhooks.store import DatabaseEndpoints, forget_old_secrets, renew_seals
 from users.models import OutboxEvent, WebhookDelivery, WebhookEndpoint
 from users_domain.errors import VersionMismatch
 from users_domain.value_objects import COMMAND_LINE
@@ -135,6 +135,25 @@ def test_after_the_key_has_changed_secrets_are_sealed_anew_and_nothing_else_is_t
     row, box = WebhookEndpoint.objects.get(), SealedSecrets(["new key"])
     assert (box.open(row.secret), box.open(row.previous_secret)) == (second, first)
     assert webhooks.get(view.id) == view
+
+
+def test_a_secret_that_signs_no_more_is_not_kept(webhooks, endpoint):
+    webhooks.rotate_secret(endpoint.id, by=COMMAND_LINE)
+    assert forget_old_secrets(timezone.now() + timedelta(hours=23)) == 0
+
+    assert forget_old_secrets(timezone.now() + timedelta(hours=25)) == 1
+
+    row = WebhookEndpoint.objects.get()
+    assert (row.previous_secret, row.previous_secret_until, row.version) == (None, None, 2)
+
+
+def test_of_several_who_rotate_the_same_version_one_does(webhooks, endpoint):
+    outcomes = together(
+        [lambda: webhooks.rotate_secret(endpoint.id, expected=[endpoint.version], by=COMMAND_LINE)] * 4
+    )
+
+    assert sum(isinstance(each, VersionMismatch) for each in outcomes) == 3
+    assert webhooks.get(endpoint.id).version == 2
 
 
 def test_a_redelivery_and_a_ping_are_in_the_log_and_move_nothing(webhooks, endpoint):

@@ -92,7 +92,16 @@ class TestBackOff:
 
 
 PRIVATE = [
-    *("0.0.0.0", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.9.9.9", "169.254.169.254"),
+    *(
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.9.9.9",
+        "169.254.169.254",
+        "168.63.129.16",
+    ),
     *("172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.170", "192.0.2.1", "192.88.99.1", "192.168.1.1"),
     *("198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"),
     *("::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1"),
@@ -150,6 +159,15 @@ class TestAddresses:
             ("https://localhost/", "private_address"),
             ("https://LOCALHOST./", "private_address"),
             ("https://a.localhost/", "private_address"),
+            ("https://168.63.129.16/", "private_address"),
+            ("https://a]b/", "invalid"),
+            ("https://a..b/", "invalid"),
+            ("https://.example.com/", "invalid"),
+            ("https://example.com../", "invalid"),
+            ("https://%61.example.com/", "invalid"),
+            ("https://>,(%_~%}&|`/", "invalid"),
+            (f"https://{'a' * 64}.example.com/", "invalid"),
+            (f"https://{'.'.join(['a' * 62] * 5)}/", "invalid"),
         ],
     )
     def test_by_its_form_an_address_may_be_refused_at_once(self, url, reason):
@@ -166,6 +184,7 @@ class TestAddresses:
             "https://8.8.8.8/",
             "https://[2606:4700:4700::1111]/",
             "HTTPS://Example.COM",
+            "https://my_host-1.example.com./",
         ],
     )
     def test_others_pass(self, url):

@@ -154,8 +154,13 @@ class TestChanging:
 
         with pytest.raises(VersionMismatch, match="webhook"):
             world.change(endpoint.id, enabled=False, expected=[2])
-        with pytest.raises(VersionMismatch):
-            world.webhooks.delete(endpoint.id, expected=[2], by=ADMIN)
+        for act in ("delete", "rotate_secret", "resume"):
+            with pytest.raises(VersionMismatch):
+                getattr(world.webhooks, act)(endpoint.id, expected=[2], by=ADMIN)
+        for act in ("redeliver", "redeliver_since"):
+            with pytest.raises(VersionMismatch):
+                getattr(world.webhooks, act)(endpoint.id, 1, expected=[2], by=ADMIN)
+        assert world.sender.sent == []
         assert world.webhooks.get(endpoint.id) == endpoint
 
     def test_what_makes_no_sense_is_refused(self, world):
@@ -174,6 +179,13 @@ class TestChanging:
 
         assert (tried_again.state, tried_again.position) == (EndpointState.ACTIVE, 0)
         assert tried_again.paused_because is None
+
+    @pytest.mark.parametrize("given", [{}, {"enabled": True}, {"url": URL, "description": ""}])
+    def test_where_nothing_differs_the_version_stays(self, world, given):
+        endpoint = world.endpoint()
+        world.clock.advance(hours=1)
+
+        assert world.change(endpoint.id, **given) == endpoint
 
     def test_another_description_does_not(self, world):
         endpoint = world.endpoint()

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
-from urllib.parse import urlsplit
 
+import httpx
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
@@ -103,10 +103,17 @@ class WebhookPages(ReadOnlyAdmin):
             user=cast(UserRecord, request.user),
             content_type=ContentType.objects.get_for_model(WebhookEndpoint),
             object_id=endpoint.id,
-            object_repr=urlsplit(endpoint.url).hostname or endpoint.id,
+            object_repr=_host(endpoint.url) or endpoint.id,
             action_flag=flag,
             change_message=text,
         )
+
+
+def _host(url: str) -> str:
+    try:
+        return httpx.URL(url).host[:200]
+    except (httpx.InvalidURL, ValueError):
+        return ""
 
 
 def page_of(endpoint: EndpointView) -> str:

@@ -125,7 +125,9 @@ class WebhookAdmin(WebhookPages):
         )
 
     def _rotate(self, request: HttpRequest, endpoint: EndpointView) -> HttpResponse:
-        rotated, secret = wiring.service().webhooks.rotate_secret(endpoint.id, by=actor_of(request))
+        rotated, secret = wiring.service().webhooks.rotate_secret(
+            endpoint.id, expected={endpoint.version}, by=actor_of(request)
+        )
         self.note(request, endpoint, CHANGE, "Rotated the secret.")
         return self.secret_page(request, rotated, secret)
 

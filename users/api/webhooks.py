@@ -58,12 +58,17 @@ class WebhookViewSet(Endpoint):
 
     def rotate_webhook_secret(self, request: Request, webhook_id: str) -> Response:
         self.body(forms.NoBody)
-        view, secret = wiring.service().webhooks.rotate_secret(webhook_id, by=self.caller.actor)
+        view, secret = wiring.service().webhooks.rotate_secret(
+            webhook_id, expected=expected_versions(request), by=self.caller.actor
+        )
         return endpoint_response(view, secret=secret)
 
     def resume_webhook(self, request: Request, webhook_id: str) -> Response:
         self.body(forms.NoBody)
-        return endpoint_response(wiring.service().webhooks.resume(webhook_id, by=self.caller.actor))
+        view = wiring.service().webhooks.resume(
+            webhook_id, expected=expected_versions(request), by=self.caller.actor
+        )
+        return endpoint_response(view)
 
     def ping_webhook(self, request: Request, webhook_id: str) -> Response:
         self.body(forms.NoBody)
@@ -71,10 +76,11 @@ class WebhookViewSet(Endpoint):
 
     def redeliver_events(self, request: Request, webhook_id: str) -> Response:
         asked = self.body(RedeliverBody)
-        webhooks, by = wiring.service().webhooks, self.caller.actor
+        webhooks = wiring.service().webhooks
+        who: dict[str, Any] = {"expected": expected_versions(request), "by": self.caller.actor}
         if "sequence" in asked:
-            return delivery_response(webhooks.redeliver(webhook_id, asked["sequence"], by=by))
-        return endpoint_response(webhooks.redeliver_since(webhook_id, asked["since"], by=by))
+            return delivery_response(webhooks.redeliver(webhook_id, asked["sequence"], **who))
+        return endpoint_response(webhooks.redeliver_since(webhook_id, asked["since"], **who))
 
     def list_deliveries(self, request: Request, webhook_id: str) -> Response:
         query = self.query(forms.PageQuery)

@@ -132,7 +132,8 @@ class Endpoint:
         enabled: bool | None,
         now: datetime,
     ) -> Self:
-        """What is None stays. Another address, and being switched on, is a new beginning for deliveries."""
+        """What is None stays; where nothing differs, so does the version. Another address, and being switched
+        on, is a new beginning for deliveries."""
         changed = replace(
             self,
             url=self.url if url is None else url,
@@ -141,6 +142,8 @@ class Endpoint:
             enabled=self.enabled if enabled is None else enabled,
         )
         anew = changed.url != self.url or enabled is True
+        if changed == self and not (anew and self.state != EndpointState.ACTIVE):
+            return self
         return changed.resumed(now) if anew else changed._touched(now)
 
     def resumed(self, now: datetime) -> Self:

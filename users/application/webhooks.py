@@ -140,21 +140,27 @@ class Webhooks:
         _admins_only(by)
         self._store.delete(endpoint_id, lambda endpoint: _expected(endpoint, expected))
 
-    def rotate_secret(self, endpoint_id: str, *, by: Actor) -> tuple[EndpointView, str]:
-        """A new secret, shown this once; for SECRET_OVERLAP messages are signed with both."""
+    def rotate_secret(
+        self, endpoint_id: str, *, expected: Collection[int] = (), by: Actor
+    ) -> tuple[EndpointView, str]:
+        """A new secret, shown this once; for SECRET_OVERLAP messages are signed with both. Of three secrets
+        within that time the first signs no more. Raises VersionMismatch."""
         _admins_only(by)
         secret, sealed = self._secrets.new()
-        rotated = self._store.change(endpoint_id, lambda each: each.rotated(sealed, self._clock()))
-        return self._view(rotated), secret
 
-    def resume(self, endpoint_id: str, *, by: Actor) -> EndpointView:
+        def rotate(endpoint: Endpoint) -> Endpoint:
+            return _expected(endpoint, expected).rotated(sealed, self._clock())
+
+        return self._view(self._store.change(endpoint_id, rotate)), secret
+
+    def resume(self, endpoint_id: str, *, expected: Collection[int] = (), by: Actor) -> EndpointView:
         """A paused or retrying endpoint tries again at once, from where it stopped; or from the oldest event
-        that is still kept."""
+        that is still kept. Raises VersionMismatch."""
         _admins_only(by)
         pruned, _ = self._feed.bounds()
 
         def resume(endpoint: Endpoint) -> Endpoint:
-            return endpoint.resumed(self._clock()).not_before(pruned)
+            return _expected(endpoint, expected).resumed(self._clock()).not_before(pruned)
 
         return self._view(self._store.change(endpoint_id, resume))
 
@@ -164,20 +170,28 @@ class Webhooks:
         endpoint = self._store.get(endpoint_id)
         return self._send(endpoint, self._ping(endpoint, by), kind="ping")
 
-    def redeliver(self, endpoint_id: str, sequence: int, *, by: Actor) -> DeliveryView:
-        """Sends one event again now, out of turn; the position stays. Raises EventNotFound."""
+    def redeliver(
+        self, endpoint_id: str, sequence: int, *, expected: Collection[int] = (), by: Actor
+    ) -> DeliveryView:
+        """Sends one event again now, out of turn; the position stays. Raises EventNotFound,
+        VersionMismatch."""
         _admins_only(by)
-        endpoint = self._store.get(endpoint_id)
+        endpoint = _expected(self._store.get(endpoint_id), expected)
         return self._send(endpoint, self._feed.message(sequence), kind="redelivery")
 
-    def redeliver_since(self, endpoint_id: str, sequence: int, *, by: Actor) -> EndpointView:
+    def redeliver_since(
+        self, endpoint_id: str, sequence: int, *, expected: Collection[int] = (), by: Actor
+    ) -> EndpointView:
         """Puts the position back (never forward), so that this event and all behind it are sent again, in
-        order; resumes. Raises EventNotFound when there is no such event any more."""
+        order; resumes. Raises EventNotFound when there is no such event any more, VersionMismatch."""
         _admins_only(by)
         self._store.get(endpoint_id)
         self._feed.message(sequence)
-        put_back = self._store.change(endpoint_id, lambda each: each.put_back(sequence - 1, self._clock()))
-        return self._view(put_back)
+
+        def put_back(endpoint: Endpoint) -> Endpoint:
+            return _expected(endpoint, expected).put_back(sequence - 1, self._clock())
+
+        return self._view(self._store.change(endpoint_id, put_back))
 
     def get(self, endpoint_id: str) -> EndpointView:
         return self._view(self._store.get(endpoint_id))

@@ -111,16 +111,18 @@ WEBHOOK_OPERATIONS: Mapping[str, Operation] = {
         tag="webhooks",
         summary="Give a webhook a new secret",
         text="The answer holds it, this once. Until `previous_secret_until` messages carry a signature by "
-        "either secret, so that the receiver can change over in peace.",
+        "either secret, so that the receiver can change over in peace. A second rotation before then ends "
+        "the first secret: say by `If-Match` which version you mean.",
         about="webhook",
         body=forms.NoBody,
         body_example={},
+        sends=("If-Match",),
         answer=webhook_shapes.WebhookWithSecretShape,
         answer_example=WEBHOOK
         | SECRET
         | {"previous_secret_until": "2026-02-01T09:30:00.000000Z", "version": 2},
         answers_with=("ETag",),
-        problems=("forbidden",),
+        problems=("forbidden", "version_mismatch", "precondition_required"),
         leads_to=IN_HAND,
     ),
     "resume_webhook": Operation(
@@ -130,10 +132,11 @@ WEBHOOK_OPERATIONS: Mapping[str, Operation] = {
         about="webhook",
         body=forms.NoBody,
         body_example={},
+        sends=("If-Match",),
         answer=webhook_shapes.WebhookShape,
         answer_example=WEBHOOK,
         answers_with=("ETag",),
-        problems=("forbidden",),
+        problems=("forbidden", "version_mismatch", "precondition_required"),
         leads_to=IN_HAND,
     ),
     "ping_webhook": Operation(
@@ -156,9 +159,10 @@ WEBHOOK_OPERATIONS: Mapping[str, Operation] = {
         about="webhook",
         body=webhook_forms.RedeliverBody,
         body_example={"sequence": 4711},
+        sends=("If-Match",),
         answer=(webhook_shapes.DeliveryShape, webhook_shapes.WebhookShape),
         answer_example=REDELIVERY,
-        problems=("forbidden", "event_not_found"),
+        problems=("forbidden", "event_not_found", "version_mismatch", "precondition_required"),
     ),
     "list_deliveries": Operation(
         tag="webhooks",

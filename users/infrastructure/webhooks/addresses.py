@@ -14,6 +14,7 @@ _REFUSED = [
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
         *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        "168.63.129.16/32",  # Azure's own services: public by its number, reached from inside alone
         # Teredo and other protocol assignments, documentation, 6to4, documentation
         *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     )
@@ -21,6 +22,8 @@ _REFUSED = [
 _UNICAST = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
 _MAX_URL = 2000
+_MAX_HOST = 253
+_LABEL = re.compile(r"[0-9A-Za-z_-]{1,63}")
 _NUMERIC_HOST = re.compile(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?$", re.IGNORECASE)
 
 
@@ -68,7 +71,7 @@ class AddressRules:
     def _check_parts(self, url: httpx.URL) -> None:
         if not self.allows_scheme(url.scheme):
             raise _refused("scheme", "An address begins with https://.")
-        if not url.host:
+        if not _is_host(url.raw_host.decode("ascii")):
             raise _refused("invalid", "This address names no host.")
         if url.userinfo:
             raise _refused("credentials", "An address has no name or password in it.")
@@ -93,6 +96,15 @@ class AddressRules:
         except ValueError:
             name = host.rstrip(".").lower()
             return not (_NUMERIC_HOST.search(host) or name == "localhost" or name.endswith(".localhost"))
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        name = text.removesuffix(".")
+        return len(name) <= _MAX_HOST and all(map(_LABEL.fullmatch, name.split(".")))
+    return True
 
 
 def _refused(reason: str, message: str) -> InvalidWebhook:

@@ -28,7 +28,8 @@ BATCH = 50
 
 class Dispatcher:
     """A thread for each endpoint that has something waiting, `threads` at most; half of them for endpoints
-    that fail, so that however many of those hang, the others are served."""
+    that fail, so that however many of those hang, the others are served; and one for those alone, so that
+    however busy the others are, they are tried again."""
 
     def __init__(
         self,
@@ -79,9 +80,10 @@ class Dispatcher:
 
     def _room(self, *, retrying: bool) -> int:
         free = self._threads - len(self._at_work)
-        if not retrying:
-            return free
-        return min(free, max(1, self._threads // 2) - sum(self._at_work.values()))
+        failing = sum(self._at_work.values())
+        if retrying:
+            return min(free, max(1, self._threads // 2) - failing)
+        return min(free, max(1, self._threads - 1) - (len(self._at_work) - failing))
 
     def _start(self, lease: Lease, *, retrying: bool) -> None:
         thread = threading.Thread(target=self._work, args=(lease,), name="webhook")
@@ -112,12 +114,15 @@ class Dispatcher:
 
     def _deliver_some(self, lease: Lease, send: Send, ends: float) -> Lease | None:
         """A batch, or what there is. None when the lease has been given back or lost."""
-        pruned, end = self._feed.bounds()
-        if lease.endpoint.position < pruned:
+        endpoint = lease.endpoint
+        end = self._feed.end(endpoint.event_types)
+        found = self._feed.messages(endpoint.position, endpoint.event_types, BATCH)
+        # Asked last: what was deleted before the messages were read, or in the middle of that, is seen here.
+        pruned = self._feed.pruned()
+        if endpoint.position < pruned:
             self._pause_for_lost_events(lease, pruned)
             return None
-        endpoint = lease.endpoint
-        messages = self._feed.messages(endpoint.position, endpoint.event_types, BATCH)
+        messages = [message for message in found if (message.sequence or 0) <= end]
         for message in messages:
             if self._stopping.is_set() or time.monotonic() > ends:
                 return lease
@@ -165,5 +170,5 @@ class Dispatcher:
         paused = lease.endpoint.paused(
             f"Events up to {pruned} are no longer kept, and were not delivered.", self._clock()
         )
-        self._leases.release(lease, paused)
-        log.error("webhook_paused", because=paused.paused_because, position=paused.position)
+        if self._leases.release(lease, paused):
+            log.error("webhook_paused", because=paused.paused_because, position=paused.position)

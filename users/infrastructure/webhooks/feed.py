@@ -9,6 +9,7 @@ from django.db.models import Q
 from users.application.errors import EventNotFound
 from users.application.event_schemas import SET_ASIDE
 from users.application.webhook_endpoint import Message
+from users.infrastructure import outbox
 from users.infrastructure.reads import DatabaseReads
 from users.models import OutboxEvent, RelayPosition
 
@@ -22,6 +23,16 @@ class DatabaseFeed:
     def bounds(self) -> tuple[int, int]:
         row = RelayPosition.objects.filter(id=1).values_list("pruned", "sequenced").first()
         return row or (0, 0)
+
+    def end(self, event_types: Collection[str]) -> int:
+        """The last sequence whose type is settled. Who wants to know of rows that are set aside, but not of
+        every row, has to wait until the relay has judged them: only published ones stay what they are."""
+        sequenced, published = outbox.position()
+        return min(sequenced, published) if SET_ASIDE in event_types else sequenced
+
+    def pruned(self) -> int:
+        """The last sequence that is no longer kept."""
+        return self._reads.pruned()
 
     def messages(self, after: int, event_types: Collection[str], limit: int) -> list[Message]:
         """The first ones behind `after`, in order; of these types only, unless there are none."""

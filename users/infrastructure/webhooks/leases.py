@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet, Subquery
 from django.db.models.functions import Now
 
+from users.application.event_schemas import SET_ASIDE
 from users.application.ports import Clock
 from users.application.webhook_endpoint import Endpoint
 from users.infrastructure.webhooks.store import loaded
@@ -65,10 +66,13 @@ class Leases:
         """The same, and lets the endpoint go. Whether it was still ours, and unchanged."""
         return self._store(lease, endpoint, entry, keep=False)
 
-    def release(self, lease: Lease, endpoint: Endpoint) -> None:
-        """Stores where the endpoint is now, where that may be, and lets it go."""
-        if not self._update(lease, False, **_progress(endpoint)):
+    def release(self, lease: Lease, endpoint: Endpoint) -> bool:
+        """Stores where the endpoint is now, where that may be, and lets it go. Whether it was still ours, and
+        unchanged."""
+        stored = self._update(lease, False, **_progress(endpoint))
+        if not stored:
             self._drop(lease)
+        return stored
 
     def _store(self, lease: Lease, endpoint: Endpoint, entry: dict[str, Any], *, keep: bool) -> bool:
         try:
@@ -82,15 +86,16 @@ class Leases:
         return stored
 
     def _due(self, *, retrying: bool) -> QuerySet[WebhookEndpoint]:
-        sequenced = RelayPosition.objects.filter(id=1).values("sequenced")
+        relay = RelayPosition.objects.filter(id=1)
+        published = Q(position__lt=Subquery(relay.values("published")))
         return WebhookEndpoint.objects.filter(
             Q(lease=None) | Q(leased_until__lt=Now()),
             Q(failures__gt=0) if retrying else Q(failures=0),
             enabled=True,
             paused_at=None,
             next_attempt_at__lte=self._clock(),
-            position__lt=Subquery(sequenced),
-        )
+            position__lt=Subquery(relay.values("sequenced")),
+        ).filter(published | ~Q(event_types__contains=[SET_ASIDE]))  # as `DatabaseFeed.end` has it
 
     def _taken(self, row: WebhookEndpoint) -> Lease:
         token, ends = uuid4(), self._monotonic() + self._seconds

@@ -14,12 +14,16 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
+import structlog
+from django.db import close_old_connections
 
 from users.application.ports import Clock
 from users.application.webhook_endpoint import Answer, Endpoint, Message
 from users.infrastructure.webhooks import signing
 from users.infrastructure.webhooks.addresses import AddressRules
 from users.infrastructure.webhooks.signing import SealedSecrets, SecretUnreadable
+
+log = structlog.get_logger(__name__)
 
 Send = Callable[[Endpoint, Message], Answer]
 Resolve = Callable[[str, int], Sequence[str]]
@@ -45,9 +49,12 @@ WORDS: dict[type[Exception], str] = {
     AddressRefused: "address_refused",
     Unresolvable: "unresolvable",
     SecretUnreadable: "secret_unreadable",
+    httpx.TimeoutException: "timeout",
     httpx.ConnectError: "connection_failed",
     httpx.HTTPError: "broken_answer",
     httpx.InvalidURL: "invalid_url",
+    ssl.SSLError: "tls_failed",  # after the handshake; some are a ValueError too
+    OSError: "broken_answer",
     ValueError: "invalid_url",
 }
 """What may go wrong, the first that fits counting."""
@@ -95,10 +102,16 @@ class HttpSender:
                 follow_redirects=False,
                 timeout=None,  # noqa: S113
             )
+
+            def send(endpoint: Endpoint, message: Message) -> Answer:
+                close_old_connections()  # with a pool: no connection of it is kept from others meanwhile
+                return runner.run(self._attempt(client, endpoint, message))
+
             try:
-                yield lambda endpoint, message: runner.run(self._attempt(client, endpoint, message))
+                yield send
             finally:
-                runner.run(client.aclose())
+                with suppress(Exception):  # all answers are there
+                    runner.run(client.aclose())
 
     async def _attempt(self, client: httpx.AsyncClient, endpoint: Endpoint, message: Message) -> Answer:
         began = time.monotonic()
@@ -109,6 +122,10 @@ class HttpSender:
             retry_after = _retry_after(response, self._clock())
         except tuple(WORDS) as failure:
             error = _word(failure)
+        except Exception as failure:  # noqa: BLE001  # unforeseen, and still nothing but a failed attempt
+            # By its kind alone: its text may have the address in it.
+            log.error("webhook_attempt_failed", error=type(failure).__name__)  # noqa: TRY400
+            error = "broken_answer"
         return Answer(
             status=status,
             error=error,
@@ -122,22 +139,29 @@ class HttpSender:
         async with asyncio.timeout_at(deadline):
             request = self._request(endpoint, message)
             addresses = await self._addresses(request.url)
-            response = await _send_to_first(client, request, addresses)
-        with suppress(TimeoutError, httpx.HTTPError):
+            response = await _send_to_first(client, request, addresses, deadline)
+        with suppress(Exception):  # what comes behind the status takes nothing back
             async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + BODY_SECONDS)):
                 await _read_a_little(response)
-        with suppress(httpx.HTTPError):
+        with suppress(Exception):
             await response.aclose()
         return response
 
     def _request(self, endpoint: Endpoint, message: Message) -> httpx.Request:
         now = self._clock()
-        secrets = [self._secrets.open(sealed) for sealed in endpoint.sealed_secrets(now)]
-        signed = signing.headers(
-            secrets, message_id=message.event_id, timestamp=int(now.timestamp()), body=message.body
-        )
+        secrets, timestamp = self._opened(endpoint, now), int(now.timestamp())
+        signed = signing.headers(secrets, message_id=message.event_id, timestamp=timestamp, body=message.body)
         plain = {"content-type": "application/json", "user-agent": USER_AGENT, "accept-encoding": "identity"}
         return httpx.Request("POST", endpoint.url, content=message.body, headers=signed | plain)
+
+    def _opened(self, endpoint: Endpoint, now: datetime) -> list[str]:
+        """Without a previous secret that no key opens: it may be the one that was rotated away for that."""
+        present, *previous = endpoint.sealed_secrets(now)
+        secrets = [self._secrets.open(present)]
+        for sealed in previous:
+            with suppress(SecretUnreadable):
+                secrets.append(self._secrets.open(sealed))
+        return secrets
 
     async def _addresses(self, url: httpx.URL) -> list[str]:
         host, port = _host(url), url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
@@ -159,26 +183,31 @@ def _host(url: httpx.URL) -> str:
 
 
 async def _send_to_first(
-    client: httpx.AsyncClient, request: httpx.Request, addresses: Sequence[str]
+    client: httpx.AsyncClient, request: httpx.Request, addresses: Sequence[str], deadline: float
 ) -> httpx.Response:
-    """To the first address that takes the connection. Raises httpx.ConnectError when none does."""
-    for number, address in enumerate(addresses, start=1):
+    """To the first address that takes the connection; each has its share of the time that is left. Raises
+    httpx.ConnectError or httpx.ConnectTimeout when none does."""
+    for left in range(len(addresses), 0, -1):
+        share = max(0.0, deadline - asyncio.get_running_loop().time()) / left
         try:
-            return await client.send(_led_to(address, request), stream=True)
-        except httpx.ConnectError:
-            if number == len(addresses):
+            return await client.send(_led_to(addresses[-left], request, connect=share), stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if left == 1:
                 raise
     raise Unresolvable
 
 
-def _led_to(address: str, request: httpx.Request) -> httpx.Request:
+def _led_to(address: str, request: httpx.Request, *, connect: float) -> httpx.Request:
     """The same request; the name still stands in the Host header, and is what the certificate has to bear."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),
         content=request.content,
         headers=request.headers,
-        extensions={"sni_hostname": _host(request.url).rstrip(".")},
+        extensions={
+            "sni_hostname": _host(request.url).rstrip("."),
+            "timeout": {"connect": connect},
+        },
     )
 
 
@@ -231,10 +260,10 @@ def _retry_after(response: httpx.Response, now: datetime) -> float | None:
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, (date - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - now).total_seconds())
 
 
 def _word(failure: Exception) -> str:

@@ -68,6 +68,12 @@ def forget_old_deliveries(now: datetime, *, days: int) -> int:
     return forgotten
 
 
+def forget_old_secrets(now: datetime) -> int:
+    """Those that were rotated away and sign no more; answers how many."""
+    over = WebhookEndpoint.objects.filter(previous_secret_until__lte=now)
+    return over.update(previous_secret=None, previous_secret_until=None)
+
+
 def renew_seals(store: DatabaseEndpoints, secrets: SealedSecrets) -> None:
     """After SECRET_KEY has changed, so that the old one can go from the fallbacks soon."""
 
