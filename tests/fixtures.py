@@ -1,12 +1,13 @@
 """What tests against Django share: a swept database, people with accounts, a client that speaks for them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import tests.environment  # noqa: F401  # isort: skip - before anything of Django's
+from django.core.management import ManagementUtility
 from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
@@ -31,6 +32,20 @@ TABLES = [
     "outbox",
     "users",
 ]
+
+
+@pytest.fixture
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Runs a command as from a shell, in this process, and answers how it exits."""
+    # Once more, it would lead the log to what pytest has put into the place of stdout for one test.
+    monkeypatch.setattr("django.setup", lambda: None)
+
+    def exit_code(*arguments: str) -> object:
+        with pytest.raises(SystemExit) as exit_:
+            ManagementUtility(["manage.py", *arguments]).execute()
+        return exit_.value.code
+
+    return exit_code
 
 
 @pytest.fixture

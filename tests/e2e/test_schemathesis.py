@@ -225,8 +225,9 @@ def _only_me(described: Json) -> None:
     described["components"]["parameters"]["user_id"] |= {"schema": {"enum": ["me"]}, "examples": {}}
 
 
-def _any_name(described: Json) -> None:
-    del described["components"]["schemas"]["RenameBody"]["properties"]["name"]["pattern"]
+def _one_letter_is_a_name(described: Json) -> None:
+    name = {"type": "string", "minLength": 1, "maxLength": 1}
+    described["components"]["schemas"]["RenameBody"]["properties"]["name"] = name
 
 
 def _no_long_name(described: Json) -> None:
@@ -245,7 +246,7 @@ def _version_is_a_text(described: Json) -> None:
 @pytest.mark.parametrize(
     ("lie", "found_by"),
     [
-        (_any_name, "positive_data_acceptance"),
+        (_one_letter_is_a_name, "positive_data_acceptance"),
         (_no_long_name, "negative_data_rejection"),
         (_never_not_found, "status_code_conformance"),
         (_version_is_a_text, "response_schema_conformance"),
@@ -258,5 +259,5 @@ def test_a_document_that_lies_is_found_out(
     _drop_links(described)
     _only_me(described)
     lie(described)
-    run = Run(server, admin, described=described, examples=40, only="rename")
+    run = Run(server, admin, described=described, examples=10, only="rename")
     assert any(failure.startswith(f"--- {found_by}") for failure in run.failures), _report(run)

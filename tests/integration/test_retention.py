@@ -260,15 +260,10 @@ def test_events_go_out_while_it_works(lab, redis):
         ["--older-than", "90d", "--batch", "x"],
     ],
 )
-def test_wrong_usage_deletes_nothing(lab, capsys, arguments):
-    from django.core.management import ManagementUtility
-
+def test_wrong_usage_deletes_nothing(lab, exit_code, arguments):
     published(lab, *[OLD] * 3)
 
-    with pytest.raises(SystemExit) as exit_:
-        ManagementUtility(["manage.py", "prune_events", *arguments]).execute()
-
-    assert exit_.value.code == 2
+    assert exit_code("prune_events", *arguments) == 2
     assert left() == [1, 2, 3]
 
 
