@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from users.application.envelope import Envelope
@@ -100,7 +100,7 @@ class UserReads(Protocol):
         """Newest first, beginning behind `after`."""
         ...
 
-    def history(self, user_id: str, after_version: int, limit: int) -> list[dict[str, Any]]:
+    def history(self, user_id: str, after_version: int, limit: int) -> list[Envelope]:
         """Envelopes, oldest first."""
         ...
 

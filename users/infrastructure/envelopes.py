@@ -50,12 +50,7 @@ class Poison(Exception):
     """Of a row, or of some row among several, no envelope can be made; the argument says why."""
 
 
-def read(rows: QuerySet[OutboxEvent], limit: int) -> list[dict[str, Any]]:
-    """As `read_versioned`, for those who look at nothing but the nine fields."""
-    return list(read_versioned(rows, limit))
-
-
-def read_versioned(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
+def read(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
     """The first `limit` envelopes of `rows`, in their order. Poison among them is set aside on the way."""
     try:
         return _envelopes(rows, limit)
@@ -140,7 +135,7 @@ def _fetch(rows: Any) -> list[tuple[Any, ...]]:
 
 def _checked(envelope: Envelope) -> Envelope:
     try:
-        size = len(orjson.dumps(envelope))
+        size = len(envelope.json)
     except orjson.JSONEncodeError as error:
         raise Poison(UNENCODABLE) from error
     if size > MAX_BYTES:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-from redis import ResponseError
+from redis import Redis, ResponseError
 
+from users.application.envelope import Envelope
 from users.infrastructure.redis_link import RedisLink
 
 # Explicit ids make Redis itself the judge: what is in the stream is not added again, by whomever, and a
@@ -83,22 +83,22 @@ class EventBus:
         """Raises RedisAway when it is known that nothing can be published now."""
         self._link.require()
 
-    def fitting(self, envelopes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def fitting(self, envelopes: list[Envelope]) -> list[Envelope]:
         """As many of the envelopes, from the first on, as `publish` should be given at once."""
         size = 0
         for count, envelope in enumerate(envelopes):
-            size += len(orjson.dumps(envelope))
+            size += len(envelope.json)
             if count and size > MESSAGE_BYTES:
                 return envelopes[:count]
         return envelopes
 
-    def publish(self, envelopes: Sequence[dict[str, Any]], *, floor: int, told: int = 0) -> Published:
+    def publish(self, envelopes: Sequence[Envelope], *, floor: int, told: int = 0) -> Published:
         """Adds those of the envelopes, in order of sequence, that the stream does not have yet, and tells
         whoever listens, but not again of those up to the sequence `told`. Adds none while the top is below
         `floor`, or when another event stands in the place of one of them. Raises RedisAway."""
         arguments: list[Any] = [self.maxlen, floor, told]
         for envelope in envelopes:
-            arguments += [envelope["sequence"], envelope["event_type"], orjson.dumps(envelope)]
+            arguments += [envelope["sequence"], envelope["event_type"], envelope.json]
         with self._link.client() as redis:
             top, added, stranger = redis.register_script(PUBLISH)(keys=[self._stream], args=arguments)
         return Published(int(top), int(added), bool(stranger))
@@ -127,10 +127,15 @@ class EventBus:
     def top(self) -> int:
         """The highest sequence that the stream has ever had, 0 for none. Raises RedisAway."""
         with self._link.client() as redis:
-            try:
-                last_id: bytes = redis.xinfo_stream(self._stream)["last-generated-id"]
-            except ResponseError as error:
-                if "no such key" in str(error):
-                    return 0
-                raise
-        return int(last_id.partition(b"-")[0])
+            return top_of(redis, self._stream)
+
+
+def top_of(redis: Redis, stream: str) -> int:
+    """The highest sequence that a stream has ever had, 0 for none."""
+    try:
+        last_id: bytes = redis.xinfo_stream(stream)["last-generated-id"]
+    except ResponseError as error:
+        if "no such key" in str(error):
+            return 0
+        raise
+    return int(last_id.partition(b"-")[0])

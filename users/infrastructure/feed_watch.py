@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import structlog
 from django.db import close_old_connections, connections
 
-from users.models import RelayPosition
+from users.infrastructure import outbox
 
 POLL_SECONDS = 0.1
 LINGER_SECONDS = 1.0
@@ -96,7 +96,7 @@ class PolledFeedWatch:
 
     def _asked(self) -> int | None:
         try:
-            return RelayPosition.objects.filter(id=1).values_list("sequenced", flat=True).first() or 0
+            return outbox.position()[0]
         except Exception as error:  # noqa: BLE001 - the thread goes on whatever happens, for others depend on it
             log.warning("feed_watch_failed", error=type(error).__name__)
             return None

@@ -14,6 +14,7 @@ import structlog
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from users.application.envelope import Envelope
 from users.application.representation import timestamp
 from users.infrastructure import envelopes
 from users.models import OutboxEvent, RelayPosition
@@ -127,7 +128,7 @@ def position() -> tuple[int, int]:
     return row or (0, 0)
 
 
-def batch(after: int, limit: int) -> list[dict[str, Any]]:
+def batch(after: int, limit: int) -> list[Envelope]:
     """Envelopes behind the sequence `after`, in order."""
     return envelopes.read(OutboxEvent.objects.filter(sequence__gt=after).order_by("sequence"), limit)
 
@@ -145,13 +146,8 @@ def set_aside() -> int:
 def beat() -> None:
     """Notes that a worker's relay has just been at work."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO relay_position (id, sequenced, published, heartbeat_at)
-            SELECT 1, coalesce(max(sequence), 0), 0, now() FROM outbox
-            ON CONFLICT (id) DO UPDATE SET heartbeat_at = now()
-            """
-        )
+        _new_position(cursor)
+        cursor.execute("UPDATE relay_position SET heartbeat_at = now() WHERE id = 1")
 
 
 def heartbeat_age() -> float:

@@ -49,7 +49,7 @@ class DatabaseReads:
         page = rows.order_by("-created_at", "-id").values_list(*COLUMNS)[:limit]
         return [Listed(orjson.dumps(_fields(row)), Position(row[10], str(row[0]))) for row in page]
 
-    def history(self, user_id: str, after_version: int, limit: int) -> list[dict[str, Any]]:
+    def history(self, user_id: str, after_version: int, limit: int) -> list[Envelope]:
         rows = OutboxEvent.objects.filter(user_id=user_id, user_version__gt=after_version)
         return envelopes.read(rows.order_by("user_version"), limit)
 
@@ -58,7 +58,7 @@ class DatabaseReads:
             rows = OutboxEvent.objects.filter(sequence__in=_first_of_types(after_sequence, limit, types))
         else:
             rows = OutboxEvent.objects.filter(sequence__gt=after_sequence)
-        return envelopes.read_versioned(rows.order_by("sequence"), limit)
+        return envelopes.read(rows.order_by("sequence"), limit)
 
     def pruned(self) -> int:
         return RelayPosition.objects.filter(id=1).values_list("pruned", flat=True).first() or 0

@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError
 from redis import ResponseError
 
+from users.application.envelope import Envelope
 from users.application.event_schemas import SET_ASIDE
 from users.application.representation import UserView
 from users.infrastructure import outbox
@@ -56,7 +56,7 @@ class Relay:
         *,
         renew: Callable[[Mapping[str, int]], None],
         distrust: Callable[[], None],
-        published: Callable[[dict[str, Any]], None],
+        published: Callable[[Envelope], None],
         waited: Callable[[float], None] = nothing,
         failed: Callable[[str], None] = nothing,
         batch_size: int = 500,
@@ -124,9 +124,7 @@ class Relay:
             if time.monotonic() > deadline:
                 return sent
 
-    def _send(
-        self, envelopes: list[dict[str, Any]], floor: int, fresh: Mapping[str, int], deadline: float
-    ) -> int:
+    def _send(self, envelopes: list[Envelope], floor: int, fresh: Mapping[str, int], deadline: float) -> int:
         users = {
             envelope["user_id"]: envelope["user_version"]  # the last, which is the highest
             for envelope in envelopes
@@ -139,10 +137,8 @@ class Relay:
         if done.top < floor:
             self._publish_again(done.top, floor, last, deadline)
             return 0
-        if done.stranger or done.added < len(envelopes):
-            stepped = self._step_over(done.top, stranger=done.stranger)
-            if stepped or done.stranger:
-                return 0
+        if done.added < len(envelopes) and self._step_over(done.top, stranger=done.stranger):
+            return 0
         outbox.mark_published(last)
         self._note(envelopes[len(envelopes) - done.added :])
         return done.added
@@ -162,7 +158,7 @@ class Relay:
                 self._failed("cache")
                 self._distrust()  # there may be an entry of his, and it may be old
 
-    def _note(self, envelopes: Collection[dict[str, Any]]) -> None:
+    def _note(self, envelopes: Collection[Envelope]) -> None:
         now = time.time()
         for envelope in envelopes:
             self._published(envelope)
@@ -171,11 +167,12 @@ class Relay:
 
     def _step_over(self, top: int, *, stranger: bool = False) -> bool:
         """Whether the stream was ahead of the table, by its `top` or by a `stranger` in the place of an event
-        of ours; numbering then goes on behind it."""
+        of ours; numbering then goes on behind it, if another worker has not seen to that already."""
         sequenced, _ = outbox.position()  # younger than `top`, and numbers are durable before they are sent
-        if not (stranger or top > sequenced) or not outbox.step_over(self._bus.top, self._bus.event_ids):
+        if top <= sequenced and not stranger:
             return False
-        log.error("stream_ahead_of_outbox", top=top, sequenced=sequenced)
+        if outbox.step_over(self._bus.top, self._bus.event_ids):
+            log.error("stream_ahead_of_outbox", top=top, sequenced=sequenced)
         return True
 
     def _publish_again(self, top: int, published: int, until: int, deadline: float) -> None:

@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Max, Min, Q
 
-from users.models import OutboxEvent, RelayPosition, WebhookEndpoint
+from users.infrastructure import outbox
+from users.models import OutboxEvent, WebhookEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Boundary:
 def boundary(keep: int) -> Boundary:
     """As things are now. Whatever `keep` says, the newest event stays: an empty table would have forgotten
     what the numbers in the stream stand for."""
-    published = RelayPosition.objects.filter(id=1).values_list("published", flat=True).first() or 0
+    _, published = outbox.position()
     newest = OutboxEvent.objects.aggregate(newest=Max("sequence"))["newest"] or 0
     bounds = [
         Boundary(newest - max(1, keep), f"the newest {max(1, keep):,} stay"),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from users.application.errors import ApplicationError
 from users.application.representation import UserView
-from users.management.command import OperatorCommand, printable
+from users.management.command import OperatorCommand, printable, progress_bar
 from users.management.selection import Chosen, choose, names_from
 from users_domain.errors import DomainError
 
@@ -88,7 +88,7 @@ class BulkCommand(OperatorCommand):
         names = names_from(options["users"], options["file"])
         counts = {"done": 0, "refused": 0}
         try:
-            with _progress(len(names)) as progress:
+            with progress_bar(len(names), "user", a_few=A_FEW) as progress:
                 for outcome in self._outcomes(names, act, dry_run=options["dry_run"]):
                     counts["done" if outcome.done else "refused"] += 1
                     with tqdm.external_write_mode(file=sys.stdout):
@@ -127,14 +127,3 @@ def _rolled_back() -> Iterator[None]:
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
-
-
-def _progress(total: int) -> "tqdm[Any]":
-    """A bar for whoever watches: on a terminal only, and only when there is something to wait for."""
-    return tqdm(
-        total=total,
-        unit="user",
-        file=sys.stderr,
-        leave=False,
-        disable=total <= A_FEW or not sys.stderr.isatty(),
-    )

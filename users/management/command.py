@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError
+from tqdm import tqdm
 from uuid_utils.compat import uuid7
 
 from users.application.errors import ApplicationError
@@ -69,4 +70,15 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
+    )
+
+
+def progress_bar(total: int, unit: str, *, a_few: int = 0) -> "tqdm[Any]":
+    """A bar for whoever watches: on a terminal only, and only when there is more to wait for than `a_few`."""
+    return tqdm(
+        total=max(0, total),
+        unit=unit,
+        file=sys.stderr,
+        leave=False,
+        disable=total <= a_few or not sys.stderr.isatty(),
     )

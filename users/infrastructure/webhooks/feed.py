@@ -1,11 +1,10 @@
 """The feed as webhooks read it: messages, ready to send."""
 
 from collections.abc import Collection
-from typing import Any
 
-import orjson
 from django.db.models import Q
 
+from users.application.envelope import Envelope
 from users.application.errors import EventNotFound
 from users.application.event_schemas import SET_ASIDE
 from users.application.webhook_endpoint import Message
@@ -28,7 +27,7 @@ class DatabaseFeed:
         """The last sequence whose type is settled. Who wants to know of rows that are set aside, but not of
         every row, has to wait until the relay has judged them: only published ones stay what they are."""
         sequenced, published = outbox.position()
-        return min(sequenced, published) if SET_ASIDE in event_types else sequenced
+        return published if SET_ASIDE in event_types else sequenced
 
     def pruned(self) -> int:
         """The last sequence that is no longer kept."""
@@ -54,11 +53,11 @@ class DatabaseFeed:
         return rows[:WAITING_COUNTED].count()
 
 
-def _message(envelope: dict[str, Any]) -> Message:
+def _message(envelope: Envelope) -> Message:
     """The body is what stands in the stream, byte for byte."""
     return Message(
         event_id=envelope["event_id"],
         event_type=envelope["event_type"],
         sequence=envelope["sequence"],
-        body=orjson.dumps(envelope),
+        body=envelope.json,
     )

@@ -12,8 +12,9 @@ from django.db import IntegrityError, transaction
 from users.application.errors import WebhookNotFound
 from users.application.webhook_endpoint import Answer, DeliveryView, Endpoint, EndpointState, Message
 from users.application.webhook_ports import Change
+from users.infrastructure import outbox
 from users.infrastructure.webhooks.signing import SealedSecrets
-from users.models import RelayPosition, WebhookDelivery, WebhookEndpoint
+from users.models import WebhookDelivery, WebhookEndpoint
 
 FORGOTTEN_AT_ONCE = 5000
 
@@ -102,8 +103,8 @@ class Census:
 
 def census() -> Census:
     endpoints = DatabaseEndpoints().all()
-    last = RelayPosition.objects.filter(id=1).values_list("sequenced", flat=True).first() or 0
-    behind = [last - endpoint.position for endpoint in endpoints if endpoint.enabled]
+    sequenced, _ = outbox.position()
+    behind = [sequenced - endpoint.position for endpoint in endpoints if endpoint.enabled]
     return Census(Counter(endpoint.state for endpoint in endpoints), max([0, *behind]))
 
 

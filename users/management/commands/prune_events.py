@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sys
 import threading
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
-from tqdm import tqdm
 
 from users.infrastructure import retention
-from users.management.command import OperatorCommand
+from users.management.command import OperatorCommand, progress_bar
 from users.management.moments import past_moment
 
 
@@ -63,7 +61,9 @@ class Command(OperatorCommand):
             dry_run=options["dry_run"],
         )
         try:
-            with _interrupted_between() as interrupted, _progress(boundary.sequence - oldest + 1) as progress:
+            # Its end is the most that may go; age ends it before.
+            bar = progress_bar(boundary.sequence - oldest + 1, "event")
+            with _interrupted_between() as interrupted, bar as progress:
                 for count in batches:
                     gone += count
                     progress.update(count)
@@ -95,14 +95,3 @@ def _why_no_more(boundary: retention.Boundary) -> str:
     if boundary.sequence <= 0:
         return f"none may go: {boundary.because}"
     return f"none behind sequence {boundary.sequence:,} may go: {boundary.because}"
-
-
-def _progress(at_most: int) -> "tqdm[Any]":
-    """A bar for whoever watches, on a terminal only. Its end is the most that may go; age ends it before."""
-    return tqdm(
-        total=max(0, at_most),
-        unit="event",
-        file=sys.stderr,
-        leave=False,
-        disable=at_most <= 0 or not sys.stderr.isatty(),
-    )

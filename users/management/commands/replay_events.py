@@ -8,29 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import orjson
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Count, Max, Min, Q, QuerySet
-from redis import Redis, ResponseError
+from redis import ResponseError
 from tqdm import tqdm
 
-from users.application.event_schemas import SET_ASIDE
+from users.application.envelope import MAX_SEQUENCE, Envelope
+from users.application.event_schemas import EVENT_TYPES, SET_ASIDE
 from users.infrastructure import envelopes, outbox
+from users.infrastructure.event_bus import top_of
 from users.infrastructure.redis_link import RedisAway, RedisLink
-from users.management.command import INTERRUPTED, USAGE_ERROR, OperatorCommand, first_line
+from users.management.command import INTERRUPTED, USAGE_ERROR, OperatorCommand, first_line, progress_bar
 from users.management.selection import choose
 from users.models import OutboxEvent
-from users_domain.events import USER_EVENTS
 
 AT_ONCE = 500
 A_FEW = 1000
 """Events that nobody has to wait for."""
 READER_GONE = 141
 """What a shell shows for a program that ended because nobody reads its output any more."""
-
-TYPES = [*(event.event_type for event in USER_EVENTS), SET_ASIDE]
 
 
 class Command(OperatorCommand):
@@ -70,7 +68,7 @@ class Command(OperatorCommand):
             action="append",
             dest="types",
             metavar="TYPE",
-            choices=TYPES,
+            choices=EVENT_TYPES,
             help="only events of this type, user.blocked for example; may be given several times",
         )
         parser.add_argument(
@@ -93,9 +91,9 @@ class Command(OperatorCommand):
             self._print(chosen)
 
     def _print(self, chosen: "Chosen") -> None:
-        def deliver(batch: list[dict[str, Any]]) -> None:
+        def deliver(batch: list[Envelope]) -> None:
             with tqdm.external_write_mode(file=sys.stdout):
-                self.stdout.write(b"\n".join(map(orjson.dumps, batch)).decode())
+                self.stdout.write(b"\n".join(envelope.json for envelope in batch).decode())
                 self.stdout.flush()
 
         try:
@@ -113,7 +111,7 @@ class Command(OperatorCommand):
 
 def sequence(text: str) -> int:
     """An argument's type: a place in the feed, from 1 on."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_SEQUENCE):
         raise ArgumentTypeError(f"{text!r} is not a sequence: a whole number from 1 on")
     return int(text)
 
@@ -163,12 +161,14 @@ def _survey(rows: QuerySet[OutboxEvent]) -> str:
     return "\n".join(lines + [f"{number:>10} {event_type}" for event_type, number in by_type.most_common()])
 
 
-def _tell(chosen: Chosen, deliver: Callable[[list[dict[str, Any]]], None]) -> int:
+def _tell(chosen: Chosen, deliver: Callable[[list[Envelope]], None]) -> int:
     """Delivers page by page, so that memory stays flat however many there are, and answers how many. Raises
     CommandError, which says where to go on; a batch that was cut short is then told again."""
     told, position = 0, chosen.first - 1
     try:
-        with _progress(chosen) as progress:
+        # Only for him who watches the events are counted first.
+        total = chosen.rows().count() if sys.stderr.isatty() else 0
+        with progress_bar(total, "event", a_few=A_FEW) as progress:
             while batch := _page(chosen, position):
                 deliver(batch)
                 told, position = told + len(batch), batch[-1]["sequence"]
@@ -192,14 +192,8 @@ def _redis_says(away: RedisAway) -> str:
     return "Redis does not answer"
 
 
-def _page(chosen: Chosen, after: int) -> list[dict[str, Any]]:
+def _page(chosen: Chosen, after: int) -> list[Envelope]:
     return envelopes.read(chosen.rows(after).order_by("sequence"), AT_ONCE)
-
-
-def _progress(chosen: Chosen) -> "tqdm[Any]":
-    """A bar for whoever watches; only for him the events are counted first."""
-    total = chosen.rows().count() if sys.stderr.isatty() else 0
-    return tqdm(total=total, unit="event", file=sys.stderr, leave=False, disable=total <= A_FEW)
 
 
 class Stream:
@@ -211,22 +205,17 @@ class Stream:
         self.added = self.skipped = 0
         self._link = RedisLink("events")
 
-    def add(self, batch: list[dict[str, Any]]) -> None:
+    def add(self, batch: list[Envelope]) -> None:
         """Raises RedisAway."""
         with self._link.probe() as redis:
-            top = self._top(redis)
+            top = top_of(redis, self.name)
             fresh = [envelope for envelope in batch if envelope["sequence"] > top]
             with redis.pipeline(transaction=True) as pipeline:
                 for envelope in fresh:
-                    pipeline.xadd(self.name, {"event": orjson.dumps(envelope)}, f"{envelope['sequence']}-0")
+                    pipeline.xadd(self.name, {"event": envelope.json}, f"{envelope['sequence']}-0")
                 pipeline.execute()
         self.added += len(fresh)
         self.skipped += len(batch) - len(fresh)
-
-    def _top(self, redis: Redis) -> int:
-        if not redis.exists(self.name):
-            return 0
-        return int(redis.xinfo_stream(self.name)["last-generated-id"].partition(b"-")[0])
 
 
 def _stream(name: str) -> Stream:
