@@ -5,13 +5,16 @@ export PYTHON
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-unit soak soak-events check bench schema lock clean
+.PHONY: help venv tools run test test-unit soak soak-events mutation check bench schema lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 venv:
 	@sh scripts/venv.sh
+
+tools: venv
+	@$(PY) scripts/venv.py requirements/soak.txt .local/tools
 
 run: venv ## PostgreSQL, Redis, migrations, first administrator, web and worker, until Ctrl-C (PORT=8000)
 	@exec $(PY) -m config.devserver
@@ -22,11 +25,14 @@ test: venv ## the whole suite (ARGS="-k word" for a part)
 test-unit: venv ## only what needs no server
 	@exec $(PY) -m pytest tests/unit $(ARGS)
 
-soak: venv ## the long runs
+soak: tools ## the long runs: chaos, fuzzing, scanners (their tools go into .local/tools)
 	@exec $(PY) -m pytest -m soak --timeout 3600 $(ARGS)
 
 soak-events: venv ## every process killed at random, for minutes: no event lost, invented or out of order
 	@exec $(PY) -m pytest -m soak --timeout 3600 tests/chaos $(ARGS)
+
+mutation: tools ## change the code a little, again and again: does a test notice? (ARGS="domain tokens cache outbox")
+	@exec $(PY) -m scripts.mutation $(ARGS)
 
 check: venv ## lint, types, architecture, migrations, deploy check, schema drift, container files
 	@exec $(PY) -m scripts.check $(ARGS)
@@ -40,7 +46,7 @@ schema: venv ## write docs/openapi.yaml, docs/asyncapi.yaml and users/applicatio
 
 lock: venv ## resolve requirements/*.in into the hash-locked *.txt
 	@uv="$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q"; \
-	$$uv requirements/run.in -o requirements/run.txt && $$uv requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$$uv requirements/run.in -o requirements/run.txt && $$uv requirements/dev.in -c requirements/run.txt -o requirements/dev.txt && $$uv requirements/soak.in -o requirements/soak.txt
 
 clean: ## stop the servers, and remove their data, caches and .venv
 	@test ! -x $(PY) || for folder in $$(ls -d .local/test-* 2>/dev/null) .local/check .local; do $(PY) -m config.embedded destroy --local-dir $$folder; done

@@ -49,6 +49,7 @@ def set_up(database_url: str, redis_url: str, folder: Path) -> None:
         "REDIS_URL": redis_url,
         "LOCAL_DIR": str(folder),
         "BCRYPT_COST": "4",
+        "RATE_LIMITS": "off",
         "LOG_LEVEL": "ERROR",
     }
     import django

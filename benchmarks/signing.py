@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import tests.environment  # noqa: F401  - Django, set up, before anything of ours
 from tests.builders import a_user
-from users.infrastructure.tokens import Keyring, PrivateKey, SignedAccessTokens, SigningKey, pem_of
+from users.infrastructure.keyring import FixedKeys, Keyring, PrivateKey, pem_of
+from users.infrastructure.tokens import SignedAccessTokens
 from users_domain.value_objects import UserId
 
 ROUNDS = 15
@@ -28,7 +29,7 @@ KEYS: dict[str, Callable[[], PrivateKey]] = {
 
 
 def tokens_with(make: Callable[[], PrivateKey]) -> SignedAccessTokens:
-    keyring = Keyring([SigningKey.load(pem_of(make()))], issuer="user-service", audience="services")
+    keyring = Keyring(FixedKeys([pem_of(make())]), issuer="user-service", audience="services")
     return SignedAccessTokens(keyring, lifetime=timedelta(minutes=5))
 
 

@@ -206,6 +206,7 @@ def announce(port: int, local_dir: Path) -> None:
         "PostgreSQL": os.environ["DATABASE_URL"],
         "Redis": os.environ["REDIS_URL"],
         "Addresses": str(local_dir / "servers.json"),
+        "Mails": "by EMAIL_URL" if os.environ.get("EMAIL_URL") else str(local_dir / "mails"),
     }
     print("\n" + "\n".join(f"  {name:<14} {value}" for name, value in lines.items()))
     print("\n  Ready. Ctrl-C stops everything.\n", flush=True)
@@ -244,6 +245,7 @@ def export(local_dir: Path, port: int) -> None:
     scratch = local_dir / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "metrics").mkdir(parents=True)
+    (local_dir / "mails").mkdir(mode=0o700, exist_ok=True)
     (local_dir / "static").mkdir(exist_ok=True)  # empty: in development files are served from where they lie
     os.environ |= {
         "LOCAL_DIR": str(local_dir),

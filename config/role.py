@@ -26,7 +26,10 @@ def main(role: str) -> int:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    from users.checks import refuse_dangers
+
     try:
+        refuse_dangers()
         execute_from_command_line(["manage.py", *COMMANDS[role]])
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)

@@ -133,7 +133,8 @@ def _serve(target: str, scratch: Path, *, supervised: bool) -> int:
     draining = drain_file(scratch)  # named before settings are read: the workers inherit them as they are
     try:
         if target == APPLICATION:
-            import_module("config.settings")  # what is missing is said once, not by each worker
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+            import_module("users.checks").refuse_dangers()  # said once, not by each worker
         host, port = address()
     except (ValueError, ImproperlyConfigured) as error:
         print(error, file=sys.stderr)

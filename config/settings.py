@@ -16,7 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from users.application.limits import Policy
 from users.infrastructure.made_once import made_once
+from users.infrastructure.passwords.breaches import BreachSet, NotABreachSet
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -92,6 +94,7 @@ if not PRODUCTION:
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "users.api.middleware.RequestMiddleware",
+    "users.api.headers.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -202,27 +205,167 @@ WEBHOOK_LOG_DAYS: int = env.int("WEBHOOK_LOG_DAYS", default=30)
 AUTH_USER_MODEL = "users.UserRecord"
 AUTHENTICATION_BACKENDS = ["users.api.staff_login.StaffBackend"]
 LOGIN_URL = "admin:login"
-PASSWORD_HASHERS = ["users.infrastructure.passwords.BcryptHasher"]
+LOGIN_REDIRECT_URL = "admin:index"
+# Ours alone: what accounts bring from elsewhere is read by users.infrastructure.passwords.stored.
+PASSWORD_HASHERS = ["users.infrastructure.passwords.hashing.BcryptHasher"]
 BCRYPT_COST: int = env.int("BCRYPT_COST", default=12)
 HASHING_CONCURRENCY: int = env.int("HASHING_CONCURRENCY", default=os.cpu_count() or 1)
 HASHING_QUEUE: int = env.int("HASHING_QUEUE", default=64)
 HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=30)
+PASSWORD_CONTEXT_WORDS = words("PASSWORD_CONTEXT_WORDS")
+BREACHED_PASSWORDS_FILE: str = env.str("BREACHED_PASSWORDS_FILE", default="")
+if BREACHED_PASSWORDS_FILE:
+    try:
+        BreachSet(BREACHED_PASSWORDS_FILE).close()
+    except (OSError, NotABreachSet) as error:
+        raise ImproperlyConfigured(f"BREACHED_PASSWORDS_FILE: {error}") from error
 
 REGISTRATION: str = env.str("REGISTRATION", default="open")
 if REGISTRATION not in {"open", "closed"}:
     raise ImproperlyConfigured(f"REGISTRATION is 'open' or 'closed', not {REGISTRATION!r}.")
+REGISTRATION_DISCLOSURE: str = env.str("REGISTRATION_DISCLOSURE", default="conflict")
+if REGISTRATION_DISCLOSURE not in {"conflict", "accepted"}:
+    raise ImproperlyConfigured(
+        f"REGISTRATION_DISCLOSURE is 'conflict' or 'accepted', not {REGISTRATION_DISCLOSURE!r}."
+    )
 REQUIRE_IF_MATCH: bool = env.bool("REQUIRE_IF_MATCH", default=False)
+
+# --- Mail ------------------------------------------------------------------------------------------
+
+DEFAULT_LOCALE: str = env.str("DEFAULT_LOCALE", default="en")
+if DEFAULT_LOCALE not in {"en", "ru"}:
+    raise ImproperlyConfigured(f"DEFAULT_LOCALE is 'en' or 'ru', not {DEFAULT_LOCALE!r}.")
+ACCOUNT_PAGES: bool = env.bool("ACCOUNT_PAGES", default=True)
+
+EMAIL_URL: str = env.str("EMAIL_URL", default="")
+MAIL_CONFIGURED = bool(EMAIL_URL) or not PRODUCTION
+EMAIL_CHANGE: str = env.str("EMAIL_CHANGE", default="verified" if EMAIL_URL else "immediate")
+if EMAIL_CHANGE not in {"verified", "immediate"}:
+    raise ImproperlyConfigured(f"EMAIL_CHANGE is 'verified' or 'immediate', not {EMAIL_CHANGE!r}.")
+if EMAIL_CHANGE == "verified" and not MAIL_CONFIGURED:
+    raise ImproperlyConfigured("EMAIL_URL must be set where EMAIL_CHANGE is 'verified'.")
+MAIL_SERVICE_NAME: str = env.str("MAIL_SERVICE_NAME", default="User service")
+MAIL_RETRY_HOURS: float = env.float("MAIL_RETRY_HOURS", default=24)
+EMAIL_TIMEOUT = 10
+_mail_server: dict[str, Any] = (
+    env.email_url_config(EMAIL_URL)
+    if EMAIL_URL
+    else {
+        "EMAIL_BACKEND": "users.infrastructure.mail.folder.MailFolder",
+        "EMAIL_FILE_PATH": str(LOCAL_DIR / "mails"),
+    }
+)
+EMAIL_BACKEND = _mail_server["EMAIL_BACKEND"]
+if PRODUCTION and EMAIL_BACKEND.endswith(".console.EmailBackend"):
+    raise ImproperlyConfigured("EMAIL_URL=consolemail: would write addresses and links into the log.")
+EMAIL_FILE_PATH = _mail_server["EMAIL_FILE_PATH"] or None
+EMAIL_USE_TLS = bool(_mail_server.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_mail_server.get("EMAIL_USE_SSL"))
+EMAIL_HOST = _mail_server.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _mail_server.get("EMAIL_PORT") or (587 if EMAIL_USE_TLS else 465 if EMAIL_USE_SSL else 25)
+EMAIL_HOST_USER = _mail_server.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _mail_server.get("EMAIL_HOST_PASSWORD") or ""
+
+
+def mail_setting(name: str, default: str) -> str:
+    """Where mails are sent in production, it has to be said."""
+    value: str = env.str(name, default="") or ("" if PRODUCTION and EMAIL_URL else default)
+    if not value:
+        raise ImproperlyConfigured(f"{name} must be set where EMAIL_URL is.")
+    return value
+
+
+MAIL_FROM = DEFAULT_FROM_EMAIL = SERVER_EMAIL = mail_setting("MAIL_FROM", "User service <no-reply@localhost>")
+if not re.fullmatch(r"(?:[^<>\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+)", MAIL_FROM):
+    raise ImproperlyConfigured(f"MAIL_FROM is an address, or a name and an <address>, not {MAIL_FROM!r}.")
+PUBLIC_URL = mail_setting("PUBLIC_URL", f"http://127.0.0.1:{env.str('PORT', default='8000')}").rstrip("/")
+if not re.fullmatch(r"https?://[^\s/?#@]+", PUBLIC_URL):
+    raise ImproperlyConfigured(f"PUBLIC_URL is like https://users.example.com, not {PUBLIC_URL!r}.")
+
+
+def mail_link(name: str, page: str) -> str:
+    """Where a link leads. To our own page the token goes as fragment, which browsers send nobody."""
+    if not ACCOUNT_PAGES and PRODUCTION and EMAIL_URL and not env.str(name, default=""):
+        raise ImproperlyConfigured(f"{name} must be set where EMAIL_URL is and ACCOUNT_PAGES is off.")
+    link: str = env.str(name, default="") or (f"{PUBLIC_URL}/account/{page}?lang={{locale}}#token={{token}}")
+    if "{token}" not in link or not link.startswith(("https://", "http://")):
+        raise ImproperlyConfigured(f"{name} is an address with {{token}} in it, not {link!r}.")
+    return link
+
+
+MAIL_LINKS = {
+    "reset_password": mail_link("MAIL_LINK_RESET", "reset-password"),
+    "verify_email": mail_link("MAIL_LINK_VERIFY", "verify-email"),
+    "confirm_email_change": mail_link("MAIL_LINK_EMAIL_CHANGE", "email-change"),
+    "cancel_email_change": mail_link("MAIL_LINK_CANCEL_EMAIL_CHANGE", "email-change/cancel"),
+}
 
 # --- Tokens ----------------------------------------------------------------------------------------
 
 JWT_ISSUER: str = env.str("JWT_ISSUER", default="user-service")
 JWT_AUDIENCE: str = env.str("JWT_AUDIENCE", default="services")
-JWT_SIGNING_KEY_FILE: str = (
-    required("JWT_SIGNING_KEY_FILE") if PRODUCTION else env.str("JWT_SIGNING_KEY_FILE", "")
-)
-if JWT_SIGNING_KEY_FILE and not Path(JWT_SIGNING_KEY_FILE).is_file():
-    raise ImproperlyConfigured(f"JWT_SIGNING_KEY_FILE names {JWT_SIGNING_KEY_FILE}, where there is no file.")
+# Where the signing keys come from: one of three.
+JWT_SIGNING_KEYS: str = env.str("JWT_SIGNING_KEYS", default="").replace("\\n", "\n")
+JWT_SIGNING_KEY_FILE: str = env.str("JWT_SIGNING_KEY_FILE", default="")
+JWT_KEYS_DIR: str = env.str("JWT_KEYS_DIR", default="")
+match [bool(JWT_SIGNING_KEYS), bool(JWT_SIGNING_KEY_FILE), bool(JWT_KEYS_DIR)].count(True):
+    case 0 if PRODUCTION:
+        required("JWT_SIGNING_KEY_FILE")
+    case 0:
+        JWT_KEYS_DIR = str(LOCAL_DIR / "keys")
+    case 2 | 3:
+        raise ImproperlyConfigured(
+            "Only one of JWT_SIGNING_KEYS, JWT_SIGNING_KEY_FILE and JWT_KEYS_DIR may be set."
+        )
+for missing in [name for name in words("JWT_SIGNING_KEY_FILE") if not Path(name).is_file()]:
+    raise ImproperlyConfigured(f"JWT_SIGNING_KEY_FILE names {missing}, where there is no file.")
+if PRODUCTION and JWT_KEYS_DIR and not Path(JWT_KEYS_DIR).is_dir():
+    raise ImproperlyConfigured(f"JWT_KEYS_DIR names {JWT_KEYS_DIR}, where there is no folder.")
 ACCESS_TOKEN_SECONDS: int = env.int("ACCESS_TOKEN_SECONDS", default=300)
+# NIST SP 800-63B: whoever is remembered logs in anew every 30 days.
+SESSION_SECONDS: int = env.int("SESSION_SECONDS", default=30 * 86_400)
+SESSION_IDLE_SECONDS: int = env.int("SESSION_IDLE_SECONDS", default=14 * 86_400)
+SESSIONS_PER_USER: int = env.int("SESSIONS_PER_USER", default=100)
+REFRESH_GRACE_SECONDS: int = env.int("REFRESH_GRACE_SECONDS", default=10)
+
+# --- Limits ----------------------------------------------------------------------------------------
+
+
+def rate_limit(variable: str, default: str) -> Policy | None:
+    """The limit, by the name of the variable; None for one that is off."""
+    rule: str = env.str(variable, default=default)
+    try:
+        return Policy.parse(variable.removeprefix("RATE_LIMIT_").lower(), rule)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{variable}: {error}.") from None
+
+
+def proxy_count() -> int | None:
+    """None where production does not say: nothing is believed then, and `check --deploy` complains."""
+    count: str = env.str("TRUSTED_PROXIES", default="" if PRODUCTION else "0")
+    if count and not (count.isdecimal() and count.isascii() and int(count) < 100):
+        raise ImproperlyConfigured(f"TRUSTED_PROXIES is a number of proxies, 0 for none, not {count!r}.")
+    return int(count) if count else None
+
+
+TRUSTED_PROXIES = proxy_count()
+_RATE_LIMITS: str = env.str("RATE_LIMITS", default="on").lower()
+if _RATE_LIMITS not in {"on", "off"}:
+    raise ImproperlyConfigured(f"RATE_LIMITS is 'on' or 'off', not {_RATE_LIMITS!r}.")
+RATE_LIMITS = _RATE_LIMITS == "on"
+RATE_LIMIT_POLICIES: dict[str, Policy | None] = {
+    "login": rate_limit("RATE_LIMIT_LOGIN", "10/15m"),
+    "login_address": rate_limit("RATE_LIMIT_LOGIN_ADDRESS", "300/15m"),
+    "login_account": rate_limit("RATE_LIMIT_LOGIN_ACCOUNT", "100/1h"),
+    "password_proof": rate_limit("RATE_LIMIT_PASSWORD_PROOF", "10/15m"),
+    "registration": rate_limit("RATE_LIMIT_REGISTRATION", "100/1h"),
+    "reset": rate_limit("RATE_LIMIT_RESET", "5/1h"),
+    "reset_address": rate_limit("RATE_LIMIT_RESET_ADDRESS", "30/1h"),
+    "verification": rate_limit("RATE_LIMIT_VERIFICATION", "5/1h"),
+    "verification_address": rate_limit("RATE_LIMIT_VERIFICATION_ADDRESS", "30/1h"),
+    "refresh": rate_limit("RATE_LIMIT_REFRESH", "60/1m"),
+    "caller": rate_limit("RATE_LIMIT_CALLER", "30000/1m"),
+}
 
 # --- HTTP ------------------------------------------------------------------------------------------
 
@@ -268,10 +411,12 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVERS": [{"url": "/"}],
     "TAGS": [
         {"name": "users", "description": "Accounts: register, look up, change."},
+        {"name": "privacy", "description": "Everything that is kept of a person: told to him, and erased."},
         {"name": "blocking", "description": "Shut a user out, and let him in again."},
         {"name": "events", "description": "What happened, for those who missed it on the stream."},
         {"name": "webhooks", "description": "Where events are sent, for those who read no Redis."},
         {"name": "tokens", "description": "Log in, and verify who calls."},
+        {"name": "accounts", "description": "What goes by mail: new passwords, and addresses to be proven."},
         {"name": "service", "description": "About the service itself."},
     ],
     # All that the operations say stands in users.api.operations; these switch guesses and CDNs off.
@@ -289,6 +434,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 SECURE_HTTPS: bool = env.bool("SECURE_HTTPS", default=PRODUCTION)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_HTTPS
+# The prefix makes browsers refuse one that another host of the domain, or plain HTTP, has set.
+_COOKIE_PREFIX = "__Host-" if SECURE_HTTPS else ""
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{_COOKIE_PREFIX}sessionid", f"{_COOKIE_PREFIX}csrftoken"
+CSRF_COOKIE_HTTPONLY = PRODUCTION  # elsewhere the script of /docs reads it
 SESSION_COOKIE_AGE = 8 * 3600
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HTTPS

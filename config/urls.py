@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
 from config import health
 from users import admin
@@ -24,11 +24,13 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
 ]
+if settings.ACCOUNT_PAGES:
+    urlpatterns.append(path("account/", include("users.api.account_pages")))
 if settings.API_DOCS:
     page: dict[str, Any] = {"permission_classes": [], "authentication_classes": []}
     urlpatterns += [
         path("", RedirectView.as_view(url="/docs")),
-        path("docs", SpectacularSwaggerView.as_view(url_name="schema", **page)),
+        path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema", **page)),
         path(
             "redoc", SpectacularRedocView.as_view(url_name="schema", template_name="api/redoc.html", **page)
         ),

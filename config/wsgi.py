@@ -12,8 +12,9 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 _django = get_wsgi_application()
 
-from users import wiring  # noqa: E402 - models are there only now
+from users import checks, wiring  # noqa: E402 - models are there only now
 
+checks.refuse_dangers()
 wiring.service()  # a signing key that is none stops the start, not the first login
 _BOUNDARY = re.compile(r';\s*(boundary=(?:"[^"]*"|[^;"\s]+))', re.IGNORECASE)
 

@@ -70,6 +70,7 @@ def production(scratch: Path) -> dict[str, str]:
         "SECRET_KEY": secrets.token_urlsafe(64),
         "ALLOWED_HOSTS": "users.example.com",
         "JWT_SIGNING_KEY_FILE": str(pem),
+        "TRUSTED_PROXIES": "1",
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import factory
 
 from users_domain.user import Block, User
-from users_domain.value_objects import Actor, BlockReason, Email, Role, UserId, UserName, UserStatus
+from users_domain.value_objects import Actor, BlockReason, Email, Locale, Role, UserId, UserName, UserStatus
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 PASSWORD_HASH = "hash-of-the-first-password"
@@ -29,6 +29,7 @@ class UserFactory(factory.Factory):
     roles = frozenset()
     password_hash = PASSWORD_HASH
     email_verified = False
+    locale = Locale.ENGLISH
     current_block = None
     token_version = 1
     created_at = NOW

@@ -4,20 +4,43 @@ Real servers, started at first use: one PostgreSQL for all processes of the run,
 a Redis for each process."""
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from config.embedded import Redis
+from tests import leaks
 from tests.servers import WORKER, own_redis, shared_postgres
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Each process stops its Redis; the last one out, who controls the run, the PostgreSQL of all."""
+    """Each process stops its Redis; the last one out, who controls the run, the PostgreSQL of all. Only then
+    have fixtures let go of them, also where a run was cut short."""
     own_redis().stop()
     if not hasattr(session.config, "workerinput"):
         shared_postgres().stop()
+
+
+@pytest.fixture(autouse=True)
+def log_without_secrets() -> Iterator[None]:
+    """Whatever a test makes the service log, here or in a process of its own."""
+    yield
+    assert leaks.found() == [], "the service has logged what nobody may read there"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def metrics_without_secrets() -> Iterator[None]:
+    """After all that a whole run has counted."""
+    yield
+    if "users.infrastructure.metrics" in sys.modules:
+        from prometheus_client import generate_latest
+
+        page = generate_latest().decode()
+        assert leaks.findings(page) == []
+        assert leaks.IDENTIFIER.findall(page) == []
 
 
 @pytest.fixture(scope="session")

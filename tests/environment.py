@@ -12,6 +12,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 os.environ["LOCAL_DIR"] = str(TEST_DIR)
 os.environ["DJANGO_ENV"] = "development"
 os.environ["BCRYPT_COST"] = "4"
+os.environ["RATE_LIMITS"] = "off"
 os.environ["STATIC_ROOT"] = str(TEST_DIR / "static")
 Path(os.environ["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
 for variable in ("PROMETHEUS_MULTIPROC_DIR", "DRAIN_FILE"):
@@ -22,10 +23,14 @@ logging.raiseExceptions = False
 
 django.setup()
 
+from tests import leaks  # noqa: E402
+
+leaks.watch_formatters()
+
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
+from users.infrastructure.keyring import pem_of  # noqa: E402
 from users.infrastructure.made_once import made_once  # noqa: E402
-from users.infrastructure.tokens import pem_of  # noqa: E402
 
 # Where the service would make an RSA key, which takes 30 ms to load, in every test anew; P-256 takes 1 ms.
 made_once(TEST_DIR / "signing_key.pem", lambda: pem_of(ec.generate_private_key(ec.SECP256R1())))

@@ -5,21 +5,39 @@ import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from tests.builders import NOW
-from users.application.errors import EventNotFound, InvalidQuery, WebhookNotFound
-from users.application.ports import Answered, CacheAnswer, KeyTaken, Listed, Position, UserCriteria
+from users.application.errors import (
+    EventNotFound,
+    InvalidLink,
+    InvalidQuery,
+    InvalidToken,
+    RateLimited,
+    WebhookNotFound,
+)
+from users.application.ports import (
+    Answered,
+    CacheAnswer,
+    Clock,
+    EmailProposal,
+    KeyTaken,
+    Listed,
+    MailKind,
+    Position,
+    UserCriteria,
+)
 from users.application.representation import UserView, view_of
+from users.application.session import Refresh, Session
 from users.application.webhook_endpoint import Answer, DeliveryView, Endpoint, Message
 from users.application.webhook_ports import Change
 from users_domain.errors import ConcurrentUpdate, InvalidPassword, UserAlreadyExists, UserNotFound
 from users_domain.events import UserEvent
 from users_domain.user import User
-from users_domain.value_objects import Email, UserId
+from users_domain.value_objects import Email, UserId, UserStatus
 
 
 def as_stored(user: User) -> User:
@@ -37,16 +55,20 @@ class InMemoryUserRepository:
         self.undo: list[Callable[[], object]] = []
 
     def get(self, user_id: UserId) -> User:
-        try:
-            return as_stored(self.stored[user_id])
-        except KeyError:
-            raise UserNotFound from None
+        if user_id not in self._living():
+            raise UserNotFound
+        return as_stored(self.stored[user_id])
 
     def get_by_email(self, email: Email) -> User:
-        for user in self.stored.values():
+        for user in self._living().values():
             if user.email == email:
                 return as_stored(user)
         raise UserNotFound
+
+    def _living(self) -> dict[UserId, User]:
+        return {
+            user_id: user for user_id, user in self.stored.items() if user.status is not UserStatus.ERASED
+        }
 
     def is_last_admin(self, user: User) -> bool:
         admins = {each.id for each in self.stored.values() if each.is_active_admin}
@@ -76,7 +98,7 @@ class InMemoryUserRepository:
             self.rivals.popleft()()
 
     def _write(self, user: User) -> None:
-        if any(other.email == user.email for other in self.stored.values() if other.id != user.id):
+        if any(other.email == user.email for other in self._living().values() if other.id != user.id):
             raise UserAlreadyExists
         before = self.stored.get(user.id)
         self.undo.append(
@@ -132,8 +154,72 @@ class InMemoryIdempotencyKeys:
         self._users.undo.append(lambda: self.answers.pop((scope, key)))
 
 
+class InMemoryEmailProposals:
+    def __init__(self, users: InMemoryUserRepository) -> None:
+        self._users = users
+        self.stored: dict[str, EmailProposal] = {}
+
+    def put(self, proposal: EmailProposal, now: datetime) -> None:
+        self._undo_later()
+        self.stored[proposal.user_id] = proposal
+
+    def take(self, user_id: str) -> EmailProposal | None:
+        self._undo_later()
+        return self.stored.pop(user_id, None)
+
+    def _undo_later(self) -> None:
+        before = dict(self.stored)
+        self._users.undo.append(lambda: setattr(self, "stored", before))
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A mail on its way. `to`: an address, or the id of a user."""
+
+    kind: MailKind
+    to: str
+    user_id: str | None = None
+    data: dict[str, str] = field(default_factory=dict)
+
+
+class InMemoryMailbox:
+    """`posted` are the mails of the units of work that were committed, and of none."""
+
+    def __init__(self, users: InMemoryUserRepository) -> None:
+        self._users = users
+        self.posted: list[Posted] = []
+
+    def post(
+        self, kind: MailKind, *, user_id: str | None = None, email: str | None = None, **data: str
+    ) -> None:
+        mail = Posted(kind, email or user_id or "nobody", user_id, data)
+        self.posted.append(mail)
+        self._users.undo.append(lambda: self.posted.remove(mail))
+
+
+class ReadableLinks:
+    """Anybody can write one; they age by the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def write(self, purpose: str, *words: str) -> str:
+        return json.dumps([purpose, self._clock().isoformat(), *words])
+
+    def read(self, purpose: str, token: str, *, seconds: float) -> list[str]:
+        try:
+            its_purpose, written, *words = json.loads(token)
+        except ValueError:
+            raise InvalidLink from None
+        age = self._clock() - datetime.fromisoformat(written)
+        if its_purpose != purpose or age > timedelta(seconds=seconds):
+            raise InvalidLink
+        return words
+
+
 class PlainHasher:
-    """No secret at all, and strict about when it is called: never inside a unit of work."""
+    """No secret at all, and strict about when it is called: never inside a unit of work. What begins with
+    `old` is right as well, but not as it would be made today."""
 
     def __init__(self, unit_of_work: InMemoryUnitOfWork | None = None) -> None:
         self._unit_of_work = unit_of_work
@@ -146,12 +232,30 @@ class PlainHasher:
 
     def verify(self, password: str, password_hash: str | None) -> bool:
         self._count()
-        return password_hash == f"hash of {password}"
+        return password_hash in {f"hash of {password}", f"old hash of {password}"}
+
+    def renewed(self, password: str, password_hash: str) -> str | None:
+        return self.hash(password) if password_hash.startswith("old ") else None
 
     def _count(self) -> None:
         self.calls += 1
         if self._unit_of_work and self._unit_of_work.open:
             raise AssertionError("a password is hashed inside a unit of work")
+
+
+class InMemoryPasswordHashes:
+    """Over the fake repository. `away`: answers like a database that does not."""
+
+    def __init__(self, users: InMemoryUserRepository) -> None:
+        self._users = users
+        self.away = False
+
+    def replace(self, user_id: UserId, old: str, new: str) -> bool:
+        user = self._users.stored.get(user_id)
+        if self.away or user is None or user.password_hash != old:
+            return False
+        user.password_hash = new
+        return True
 
 
 class WeakIsRefused:
@@ -195,7 +299,105 @@ class Stopwatch:
 
 class ReadableTokens:
     def issue(self, user: User, session_id: UUID) -> str:
-        return f"token of {user.email} at {user.token_version}"
+        return f"token of {user.email} at {user.token_version} in {session_id}"
+
+
+class ReadableRefreshTokens:
+    """The token is what it says, in the clear."""
+
+    def __init__(self) -> None:
+        self.issued: dict[str, Refresh] = {}
+
+    def issue(self, refresh: Refresh) -> str:
+        self.issued[str(refresh.jti)] = refresh
+        return str(refresh.jti)
+
+    def read(self, token: str) -> Refresh:
+        try:
+            return self.issued[token]
+        except KeyError:
+            raise InvalidToken from None
+
+
+class InMemorySessions:
+    """A SessionStore. `tracks`: what each used token led to, and when it was used."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[UUID, Session] = {}
+        self.ended: set[UUID] = set()
+        self.unused: set[UUID] = set()
+        self.tracks: dict[UUID, tuple[Refresh, datetime]] = {}
+
+    def open(self, session: Session, refresh: Refresh, *, most: int) -> None:
+        self.sessions[session.id] = session
+        self.unused.add(refresh.jti)
+        own = [each for each in self.sessions.values() if each.user_id == session.user_id]
+        for surplus in sorted(own, key=lambda each: each.created_at, reverse=True)[most:]:
+            del self.sessions[surplus.id]
+
+    def live(self, session_id: UUID, now: datetime) -> Session:
+        session = self.sessions.get(session_id)
+        if session is None or session_id in self.ended or session.expires_at <= now:
+            raise InvalidToken
+        return session
+
+    def consume(self, jti: UUID, successor: Refresh, now: datetime) -> bool:
+        if jti not in self.unused:
+            return False
+        self.unused ^= {jti, successor.jti}
+        self.tracks[jti] = (successor, now)
+        self.sessions[successor.session_id] = replace(self.sessions[successor.session_id], last_used_at=now)
+        return True
+
+    def successor_of(self, jti: UUID, *, consumed_since: datetime) -> Refresh | None:
+        successor, consumed_at = self.tracks.get(jti, (None, datetime.min.replace(tzinfo=NOW.tzinfo)))
+        return successor if consumed_at >= consumed_since else None
+
+    def end(self, session_id: UUID, now: datetime) -> bool:
+        if session_id not in self.sessions or session_id in self.ended:
+            return False
+        self.ended.add(session_id)
+        return True
+
+    def end_all(self, user_id: str, now: datetime) -> None:
+        self.ended |= {each.id for each in self.sessions.values() if each.user_id == user_id}
+
+    def of(self, user_id: str, token_version: int, now: datetime) -> list[Session]:
+        live = [
+            each
+            for each in self.sessions.values()
+            if each.user_id == user_id
+            and each.token_version == token_version
+            and each.id not in self.ended
+            and each.expires_at > now
+        ]
+        return sorted(live, key=lambda each: each.created_at, reverse=True)
+
+
+class WritingGuard:
+    """A LoginGuard that notes what it is told, and refuses once `limited` is set; the RateLimits as well."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, ...]] = []
+        self.limited = False
+
+    def admit(self, email: str, address: str) -> None:
+        self.noted.append(("admit", email, address))
+        self._hold()
+
+    def note_failure(self, email: str, user_id: str | None, address: str, *, reason: str) -> None:
+        self.noted.append(("failure", email, user_id or "nobody", address, reason))
+
+    def note_success(self, email: str, user_id: str, address: str, *, by_link: bool = False) -> None:
+        self.noted.append(("success", email, user_id, address))
+
+    def hold(self, **keys: str) -> None:
+        self.noted += keys.items()
+        self._hold()
+
+    def _hold(self) -> None:
+        if self.limited:
+            raise RateLimited(60)
 
 
 class InMemoryUserCache:

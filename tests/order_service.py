@@ -153,6 +153,11 @@ class OrderService:
             for row in self._query("SELECT id, email, name, status, user_version FROM users")
         }
 
+    def everything(self) -> str:
+        """Every row of its database, as text."""
+        with closing(sqlite3.connect(self._database, timeout=10)) as database:
+            return "\n".join(database.iterdump())
+
     def _query(self, statement: str) -> list[tuple[Any, ...]]:
         if not self._database.exists():
             return []

@@ -15,6 +15,7 @@ from redis import Redis as RedisClient
 
 from config import processes
 from config.embedded import PROJECT, Postgres, Redis
+from tests import leaks
 from tests.order_service import Row, ask_on
 from tests.servers import clean_environment
 
@@ -44,6 +45,7 @@ class Users:
 
     def __init__(self, folder: Path, servers: Path, **settings: str) -> None:
         self.folder = folder
+        leaks.follow(folder / "users.log")
         self._settings = settings
         self.postgres = Postgres(servers / "postgres-orders", durable=False)
         self.redis = Redis(servers / "redis-orders", save=False)
@@ -128,6 +130,7 @@ class Users:
             "LOCAL_DIR": str(self.folder),
             "PORT": str(self.port),
             "BCRYPT_COST": "4",
+            "RATE_LIMITS": "off",
             "WEB_WORKERS": "1",
             "WEB_THREADS": "4",
             "DRAIN_SECONDS": "0",

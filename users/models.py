@@ -14,23 +14,26 @@ from django.utils.crypto import salted_hmac
 EMAIL_UNIQUE = "users_email_unique"
 EVENT_VERSION_UNIQUE = "outbox_user_version_unique"
 IDEMPOTENCY_UNIQUE = "idempotency_scope_key_unique"
+MAIL_UNIQUE = "mails_event_kind_unique"
 
 
 class UserRecord(models.Model):
     """A user's row, and what Django's login machinery asks of AUTH_USER_MODEL."""
 
     id = models.UUIDField(primary_key=True, editable=False)
-    email = models.CharField(max_length=254)
-    name = models.CharField(max_length=100)
+    email = models.CharField(max_length=254, null=True)
+    name = models.CharField(max_length=100, null=True)
     status = models.CharField(max_length=8)
     roles = ArrayField(models.CharField(max_length=16), default=list)
     password_hash = models.CharField(max_length=255)
     email_verified = models.BooleanField(default=False)
+    locale = models.CharField(max_length=8, null=True, db_default="en")
     block_reason = models.CharField(max_length=500, null=True)
     blocked_at = models.DateTimeField(null=True)
     blocked_until = models.DateTimeField(null=True)
     blocked_by = models.CharField(max_length=64, null=True)
     token_version = models.IntegerField()
+    ended_sessions = models.JSONField(default=dict, db_default={})
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     version = models.IntegerField()
@@ -59,6 +62,11 @@ class UserRecord(models.Model):
                 name="users_block_complete",
             ),
             models.CheckConstraint(condition=models.Q(version__gte=1), name="users_version_positive"),
+            models.CheckConstraint(
+                condition=models.Q(status="erased", email=None, name=None, locale=None, password_hash="")
+                | (~models.Q(status="erased") & models.Q(email__isnull=False, name__isnull=False)),
+                name="users_erased_empty",
+            ),
         ]
         indexes = [
             models.Index(models.F("created_at").desc(), models.F("id").desc(), name="users_created_idx"),
@@ -80,19 +88,19 @@ class UserRecord(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} <{self.email}>"
+        return f"{self.name} <{self.email}>" if self.email else f"erased user {self.id}"
 
     def get_username(self) -> str:
-        return self.email
+        return self.email or str(self.id)
 
     def natural_key(self) -> tuple[str]:
-        return (self.email,)
+        return (self.get_username(),)
 
     @property
     def is_active(self) -> bool:
         """A block whose time has run out keeps nobody out, even before the worker has lifted it."""
         ended = self.blocked_until is not None and self.blocked_until <= timezone.now()
-        return self.status == "active" or ended
+        return self.status == "active" or (self.status == "blocked" and ended)
 
     @property
     def is_staff(self) -> bool:
@@ -116,7 +124,7 @@ class UserRecord(models.Model):
         return (self._session_hash(secret) for secret in settings.SECRET_KEY_FALLBACKS)
 
     def _session_hash(self, secret: str | bytes) -> str:
-        value = f"{self.password_hash}:{self.token_version}"
+        value = f"{self.pk}:{self.token_version}"
         return salted_hmac("users.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
@@ -246,3 +254,93 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"
+
+
+class Session(models.Model):
+    """One login of a user on one device: a family of refresh tokens. Dead at `expires_at`, when it has ended,
+    or when the user's token version is another one. `address` is a prefix: a network, not a machine."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    user_id = models.UUIDField()
+    token_version = models.IntegerField()
+    user_agent = models.CharField(max_length=300)
+    address = models.CharField(max_length=64)
+    created_at = models.DateTimeField()
+    last_used_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "sessions"
+        indexes = [models.Index("user_id", models.F("created_at").desc(), name="sessions_user_idx")]
+
+
+class RefreshToken(models.Model):
+    """What is known of a token that was given out, which itself is not. A consumed one has a successor."""
+
+    jti = models.UUIDField(primary_key=True, editable=False)
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="refresh_tokens")
+    issued_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    consumed_at = models.DateTimeField(null=True, db_index=True)
+    successor = models.UUIDField(null=True)
+
+    class Meta:
+        db_table = "refresh_tokens"
+
+
+class EmailChange(models.Model):
+    """An address that a user wants and has not proven yet. `fingerprint`: the account as it was then."""
+
+    user_id = models.UUIDField(primary_key=True)
+    email = models.CharField(max_length=254, db_index=True)
+    fingerprint = models.CharField(max_length=32)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "email_changes"
+
+
+class Mail(models.Model):
+    """A mail that is to be sent, or was, and then has no address and no data any more. To a user, or to
+    whoever has `email`."""
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=32)
+    user_id = models.UUIDField(null=True, db_index=True)
+    email = models.CharField(max_length=254, null=True, db_index=True)
+    event_id = models.UUIDField(null=True)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(db_index=True)
+    attempts = models.IntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, db_index=True)
+    lease = models.UUIDField(null=True)
+    sent_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=200, null=True)
+
+    class Meta:
+        db_table = "mails"
+        constraints = [models.UniqueConstraint(fields=["event_id", "kind"], name=MAIL_UNIQUE)]
+
+
+class MailPosition(models.Model):
+    """One row: the last sequence of the feed whose mails are in the queue."""
+
+    id = models.SmallIntegerField(primary_key=True)
+    position = models.BigIntegerField()
+
+    class Meta:
+        db_table = "mail_position"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="mail_position_single")]
+
+
+class Erasure(models.Model):
+    """A user who was erased, until nothing of him is left in Redis either: `swept_at`."""
+
+    user_id = models.UUIDField(primary_key=True)
+    erased_at = models.DateTimeField()
+    swept_at = models.DateTimeField(null=True, db_index=True)
+
+    class Meta:
+        db_table = "erasures"

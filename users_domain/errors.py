@@ -9,6 +9,7 @@
      │    ├── InvalidUserName
      │    ├── InvalidRole
      │    ├── InvalidPassword
+     │    ├── InvalidLocale
      │    └── InvalidBlock
      ├── NotFound
      │    └── UserNotFound
@@ -83,6 +84,11 @@ class InvalidPassword(InvalidValue):
     field = "password"
 
 
+class InvalidLocale(InvalidValue):
+    message = "There are no texts in this language."
+    field = "locale"
+
+
 class InvalidBlock(InvalidValue):
     message = "A block needs a reason, and its end lies in the future."
     field = "reason"
@@ -145,7 +151,7 @@ class SelfBlock(Refused):
 
 
 class LastAdmin(Refused):
-    message = "The last active admin can be neither blocked nor demoted."
+    message = "The last active admin can be neither blocked nor demoted nor erased."
 
 
 class OperatorOverOperator(Refused):

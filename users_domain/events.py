@@ -94,6 +94,32 @@ class UserUnblocked(UserEvent):
     unblocked_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserEmailVerified(UserEvent):
+    """It was proven that the address is the user's."""
+
+    event_type = "user.email_verified"
+    verified_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSessionsEnded(UserEvent):
+    """One session ended before its time, or all of them where there is no id; their tokens are worthless."""
+
+    event_type = "user.sessions_ended"
+    session_id: str | None
+    cause: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserErased(UserEvent):
+    """Only the id is left: forget whatever you know of the person. The last event of this user."""
+
+    event_type = "user.erased"
+    erased_at: datetime
+
+
 USER_EVENTS: tuple[type[UserEvent], ...] = (
     UserCreated,
     UserRenamed,
@@ -102,4 +128,7 @@ USER_EVENTS: tuple[type[UserEvent], ...] = (
     UserRolesChanged,
     UserBlocked,
     UserUnblocked,
+    UserEmailVerified,
+    UserSessionsEnded,
+    UserErased,
 )

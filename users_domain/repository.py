@@ -7,6 +7,8 @@ from users_domain.value_objects import Email, UserId
 
 
 class UserRepository(Protocol):
+    """Erased users are not in here any more."""
+
     def get(self, user_id: UserId) -> User:
         """Raises UserNotFound."""
         ...

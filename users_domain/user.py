@@ -2,9 +2,11 @@
 
 Time and ids come from outside. Every change takes `by`, who acts, and `now`, an aware datetime in UTC."""
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -26,6 +28,8 @@ from users_domain.value_objects import (
     Actor,
     BlockReason,
     Email,
+    EndOfSession,
+    Locale,
     Role,
     UserId,
     UserName,
@@ -46,12 +50,25 @@ class Block:
         return self.until is None or now < self.until
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedSession:
+    """A session whose access tokens may still be about."""
+
+    id: UUID
+    at: datetime
+
+
+MOST_ENDED_SESSIONS = 20
+"""How many are remembered one by one; more end in raising the token version."""
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class User:
     """The constructor only loads; `register` is birth.
 
     `version` counts the facts of the user's life: each recorded event makes one. `token_version` is
-    in every access token; raising it makes all older tokens worthless."""
+    in every access token; raising it makes all older tokens worthless. `ended_sessions` are those whose
+    tokens are worthless though their token version still counts."""
 
     id: UserId
     email: Email
@@ -60,8 +77,10 @@ class User:
     roles: frozenset[Role]
     password_hash: str = field(repr=False)
     email_verified: bool
+    locale: Locale
     current_block: Block | None
     token_version: int
+    ended_sessions: tuple[EndedSession, ...] = ()
     created_at: datetime
     updated_at: datetime
     version: int
@@ -69,7 +88,15 @@ class User:
 
     @classmethod
     def register(
-        cls, *, id: UserId, email: Email, name: UserName, password_hash: str, by: Actor | None, now: datetime
+        cls,
+        *,
+        id: UserId,
+        email: Email,
+        name: UserName,
+        password_hash: str,
+        locale: Locale = Locale.ENGLISH,
+        by: Actor | None,
+        now: datetime,
     ) -> Self:
         """A new, active user without roles; `by` is None when nobody is known to act."""
         user = cls(
@@ -80,6 +107,7 @@ class User:
             roles=frozenset(),
             password_hash=password_hash,
             email_verified=False,
+            locale=locale,
             current_block=None,
             token_version=1,
             created_at=now,
@@ -95,12 +123,29 @@ class User:
         return self.version - len(self._recorded)
 
     @property
+    def recorded(self) -> tuple[events.UserEvent, ...]:
+        """What has happened since he was loaded, oldest first."""
+        return tuple(self._recorded)
+
+    @property
     def is_active_admin(self) -> bool:
         return Role.ADMIN in self.roles and self.status is UserStatus.ACTIVE
 
     @property
     def is_staff(self) -> bool:
         return bool(self.roles & STAFF)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is true of the account, but for its sessions and its version: with any change it is
+        another one. Links that are sent by mail carry it, so that they die with the change."""
+        block = self.current_block
+        truth = (
+            self.id, self.email, self.name, self.status, sorted(self.roles), self.password_hash,
+            self.email_verified, self.locale, self.token_version,
+            block and (block.reason, block.at.isoformat(), block.until and block.until.isoformat()),
+        )  # fmt: skip
+        return hashlib.sha256("\x00".join(map(str, truth)).encode()).hexdigest()[:32]
 
     def rename(self, name: UserName, *, by: Actor, now: datetime) -> None:
         """Raises OperatorOverOperator. The same name again is no change."""
@@ -118,11 +163,17 @@ class User:
         self.email_verified = False
         self._record(events.UserEmailChanged, by, now, email=str(email), changed_at=now)
 
+    def verify_email(self, *, by: Actor, now: datetime) -> None:
+        """The address has been proven. Proven again, it is no change."""
+        if not self.email_verified:
+            self.email_verified = True
+            self._record(events.UserEmailVerified, by, now, verified_at=now)
+
     def change_password(self, password_hash: str, *, by: Actor, now: datetime) -> None:
         """Every token issued before is worthless. Raises OperatorOverOperator."""
         self._refuse_lesser_operator(by)
         self.password_hash = password_hash
-        self.token_version += 1
+        self._kill_tokens()
         self._record(events.UserPasswordChanged, by, now, changed_at=now)
 
     def change_roles(self, roles: frozenset[Role], *, last_admin: bool, by: Actor, now: datetime) -> None:
@@ -135,7 +186,7 @@ class User:
             raise LastAdmin
         if roles != self.roles:
             self.roles = roles
-            self.token_version += 1
+            self._kill_tokens()
             self._record(events.UserRolesChanged, by, now, roles=sorted(roles), changed_at=now)
 
     def block(
@@ -166,7 +217,7 @@ class User:
             self._lift(SYSTEM, now)
         self.status = UserStatus.BLOCKED
         self.current_block = Block(reason=reason, at=now, until=until, by=by.id)
-        self.token_version += 1
+        self._kill_tokens()
         self._record(events.UserBlocked, by, now, reason=str(reason), blocked_at=now)
 
     def unblock(self, *, by: Actor, now: datetime) -> None:
@@ -183,6 +234,47 @@ class User:
             raise UserNotBlocked
         self._lift(SYSTEM, now)
 
+    def end_session(
+        self, session_id: UUID, cause: EndOfSession, *, forget_before: datetime, by: Actor, now: datetime
+    ) -> None:
+        """The session's tokens are worthless from now on. `forget_before`: of sessions that ended earlier
+        every access token has run out by itself. A session that has ended already is no change."""
+        if any(ended.id == session_id for ended in self.ended_sessions):
+            return
+        alive = [ended for ended in self.ended_sessions if ended.at >= forget_before]
+        if len(alive) < MOST_ENDED_SESSIONS:
+            self.ended_sessions = (*alive, EndedSession(id=session_id, at=now))
+        else:
+            self._kill_tokens()
+        self._record(
+            events.UserSessionsEnded, by, now, session_id=str(session_id), cause=cause.value, ended_at=now
+        )
+
+    def end_all_sessions(self, *, by: Actor, now: datetime) -> None:
+        """Every token issued before is worthless."""
+        self._kill_tokens()
+        self._record(
+            events.UserSessionsEnded,
+            by,
+            now,
+            session_id=None,
+            cause=EndOfSession.LOG_OUT_EVERYWHERE.value,
+            ended_at=now,
+        )
+
+    def erase(self, *, last_admin: bool, by: Actor, now: datetime) -> None:
+        """The end of the user's life: whoever keeps him keeps his id and nothing that says who he was.
+        Raises OperatorOverOperator, LastAdmin."""
+        self._refuse_lesser_operator(by)
+        if last_admin:
+            raise LastAdmin
+        self.status = UserStatus.ERASED
+        self.current_block = None
+        self.roles = frozenset()
+        self.email_verified = False
+        self._kill_tokens()
+        self._record(events.UserErased, by, now, erased_at=now)
+
     def is_blocked_at(self, now: datetime) -> bool:
         """Whether a block holds at that instant, lifted or not."""
         return self.current_block is not None and self.current_block.holds_at(now)
@@ -196,6 +288,10 @@ class User:
         """What was recorded since the last pull, oldest first; whoever pulls has saved the user."""
         recorded, self._recorded = self._recorded, []
         return recorded
+
+    def _kill_tokens(self) -> None:
+        self.token_version += 1
+        self.ended_sessions = ()
 
     def _lift(self, by: Actor, now: datetime) -> None:
         self.status = UserStatus.ACTIVE

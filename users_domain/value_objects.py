@@ -10,7 +10,14 @@ from uuid import UUID
 from email_validator import EmailNotValidError, validate_email
 from uuid_utils.compat import uuid7
 
-from users_domain.errors import InvalidBlock, InvalidEmail, InvalidRole, InvalidUserId, InvalidUserName
+from users_domain.errors import (
+    InvalidBlock,
+    InvalidEmail,
+    InvalidLocale,
+    InvalidRole,
+    InvalidUserId,
+    InvalidUserName,
+)
 
 _UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -135,6 +142,30 @@ class UserStatus(StrEnum):
     ACTIVE = "active"
     BLOCKED = "blocked"
     ERASED = "erased"
+
+
+class Locale(StrEnum):
+    """The language in which the service writes to a user (BCP 47)."""
+
+    ENGLISH = "en"
+    RUSSIAN = "ru"
+
+    @classmethod
+    def parse(cls, text: str) -> "Locale":
+        """Raises InvalidLocale."""
+        try:
+            return cls(text)
+        except ValueError as error:
+            raise InvalidLocale(f"The languages are {', '.join(cls)}.") from error
+
+
+class EndOfSession(StrEnum):
+    """Why a session ended before its time."""
+
+    LOG_OUT = "log_out"
+    LOG_OUT_EVERYWHERE = "log_out_everywhere"
+    REVOKED = "revoked"
+    TOKEN_REUSED = "token_reused"  # noqa: S105 - a word for what happened
 
 
 class Role(StrEnum):

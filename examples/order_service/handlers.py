@@ -18,6 +18,8 @@ COMMAND_SECONDS = 60.0
 
 REVOKING = frozenset({"user.blocked", "user.password_changed", "user.roles_changed", "user.erased"})
 """Every token that the user was issued before is worthless."""
+DOUBTFUL = frozenset({"user.sessions_ended"})
+"""Tokens of one session, or all, are worthless: which of those that were issued before, the service knows."""
 
 
 class Users(Protocol):
@@ -37,6 +39,7 @@ CHANGES: dict[str, Changes] = {
     "user.roles_changed": lambda data: {},
     "user.blocked": lambda data: {"status": "blocked"},
     "user.unblocked": lambda data: {"status": "active"},
+    "user.sessions_ended": lambda data: {},
     "user.erased": lambda data: {"status": ERASED, "email": None, "name": None},
 }
 """By type: which of the columns that we keep change, from the event's data. Types that are not here may come:
@@ -121,8 +124,8 @@ class Handlers:
     def _note_tokens(self, event: Event, *, certain: bool = True) -> None:
         """Tokens from clearly before a revoking event are worthless. Those issued up to now are in doubt: the
         event tells when its command began, which was committed later, before it came to us. What may be
-        revoking or not (a tombstone, a type of the future) raises doubt only."""
-        if certain and event.type in CHANGES and event.type not in REVOKING:
+        revoking or not (a tombstone, a type of the future), or is for some tokens, raises doubt only."""
+        if certain and event.type in CHANGES and event.type not in REVOKING | DOUBTFUL:
             return
         now = self._clock()
         in_doubt_until = min(now, event.timestamp + COMMAND_SECONDS) + SKEW_SECONDS

@@ -87,6 +87,8 @@ class Store:
         self._sql.execute("PRAGMA journal_mode = WAL")
         # A power cut may take the last transactions back, effect and position alike; the feed has them.
         self._sql.execute("PRAGMA synchronous = NORMAL")
+        # What is forgotten is overwritten, too: of an erased user nothing stays in the file's free pages.
+        self._sql.execute("PRAGMA secure_delete = ON")
         self._sql.executescript(SCHEMA)
 
     def close(self) -> None:
@@ -249,7 +251,8 @@ class Store:
         return self._run("UPDATE dead_letters SET retry_at = 0")
 
     def forget_letters_about(self, user_id: str) -> None:
-        self._run("DELETE FROM dead_letters WHERE user_id = ?", user_id)
+        """Those as well that name him somewhere in what could not be read."""
+        self._run("DELETE FROM dead_letters WHERE user_id = ? OR instr(envelope, ?)", user_id, user_id)
 
     # --- orders ---
 

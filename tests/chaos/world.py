@@ -20,6 +20,7 @@ from redis import Redis as RedisClient
 
 from config import processes
 from config.embedded import PROJECT, Postgres, Redis
+from tests import leaks
 from tests.chaos.verdict import Truth, Verdict, judge, read_seen, read_truth
 from tests.chaos.writers import ADMIN, Wire
 from tests.order_service import OrderService, Row
@@ -38,6 +39,7 @@ class Process:
         self._command = [sys.executable, *command]
         self._environment = clean_environment() | {key: str(value) for key, value in environment.items()}
         self._log = folder / f"{name}.log"
+        leaks.follow(self._log)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -138,6 +140,7 @@ class World:
             "LOCAL_DIR": self.folder,
             "PORT": self.port,
             "BCRYPT_COST": 4,
+            "RATE_LIMITS": "off",
             "WEB_WORKERS": 2,
             "WEB_THREADS": 8,
             "DRAIN_SECONDS": 0,

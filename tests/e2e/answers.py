@@ -16,6 +16,7 @@ STATUS = {
     "user_blocked": 403,
     "wrong_password": 403,
     "user_not_found": 404,
+    "session_not_found": 404,
     "webhook_not_found": 404,
     "event_not_found": 404,
     "not_found": 404,

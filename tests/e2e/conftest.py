@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.cache import caches
 
+from tests.browser import boss  # noqa: F401
 from tests.e2e.served import production, served  # noqa: F401
 from tests.fixtures import *  # noqa: F403
 from users import wiring

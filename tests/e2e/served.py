@@ -20,6 +20,7 @@ from django.db import connection
 
 from config import processes
 from config.embedded import PROJECT
+from tests import leaks
 from tests.servers import clean_environment
 
 PRODUCTION_ENVIRONMENT = {
@@ -61,6 +62,7 @@ class Served:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.port = processes.free_port()
         self._log = folder / "log"
+        leaks.follow(self._log)
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "config.server"],
@@ -129,11 +131,13 @@ def production(
             "JWT_SIGNING_KEY_FILE": str(write_signing_key(folder)),
             "STATIC_ROOT": str(folder),
             "LOCAL_DIR": str(folder),
+            "BEHIND_PROXY": "true",
             "CORS_ALLOWED_ORIGINS": "https://app.example.com, https://other.example.com:8443",
             "WEB_WORKERS": "2",
             "WEB_THREADS": "4",
             "DRAIN_SECONDS": "0",
             "BCRYPT_COST": "4",
+            "RATE_LIMITS": "off",
         },
     )
     try:

@@ -16,7 +16,14 @@ from users.api.views import UserViewSet
 NOBODY = "01890000-0000-7000-8000-000000000000"
 ADDRESSES = {
     "/users": {"GET", "HEAD", "POST"},
-    f"/users/{NOBODY}": {"GET", "HEAD", "PATCH"},
+    f"/users/{NOBODY}": {"GET", "HEAD", "PATCH", "DELETE"},
+    f"/users/{NOBODY}/sessions": {"GET", "HEAD"},
+    f"/users/{NOBODY}/sessions/{NOBODY}": {"DELETE"},
+    f"/users/{NOBODY}/export": {"GET", "HEAD"},
+    "/auth/token/refresh": {"POST"},
+    "/auth/logout-all": {"POST"},
+    "/auth/password-reset": {"POST"},
+    "/account/verify-email": {"GET", "HEAD"},
     f"/users/{NOBODY}/email": {"PUT"},
     f"/users/{NOBODY}/password": {"PUT"},
     f"/users/{NOBODY}/roles": {"PUT"},

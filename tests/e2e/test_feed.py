@@ -334,6 +334,7 @@ def small(people: People, tmp_path: Path) -> Iterator[Served]:
         WEB_THREADS="6",
         DATABASE_POOL_SIZE="2",
         BCRYPT_COST="4",
+        RATE_LIMITS="off",
         DRAIN_SECONDS="2",
     )
     try:

@@ -1,5 +1,6 @@
 """The OpenAPI document, docs/api.md and the service say the same."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.drainage import GENERATOR_STATS, reset_generator_stats
@@ -18,6 +19,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config.embedded import PROJECT
 from tests.fixtures import PASSWORD, Api, People
+from users import wiring
 from users.api import serializers as forms
 from users.api.errors import PROBLEMS
 from users.api.operations import OPERATIONS, PAGES
@@ -35,6 +37,18 @@ TEXT = (PROJECT / "docs" / "openapi.yaml").read_text()
 DOCUMENT: Json = yaml.safe_load(TEXT)
 FOR_PEOPLE = {"/", "/docs", "/redoc", "/admin"}
 METHODS = {"get", "post", "put", "patch", "delete"}
+WITHOUT_TOKEN = {
+    "log_in",
+    "refresh",
+    "log_out",
+    "request_password_reset",
+    "reset_password",
+    "request_email_verification",
+    "verify_email",
+    "confirm_email_change",
+    "cancel_email_change",
+}
+"""For whoever is nobody yet, or is somebody by what he sends: a token that comes along is not looked at."""
 
 
 def resolve(node: Json) -> Json:
@@ -102,7 +116,7 @@ def routes(patterns: Iterable[URLPattern | URLResolver], prefix: str = "/") -> I
         address = prefix + str(entry.pattern)
         if isinstance(entry, URLPattern):
             yield re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", address), entry.callback
-        elif not address.startswith("/admin"):
+        elif not address.startswith(("/admin", "/account")):
             yield from routes(entry.url_patterns, address)
 
 
@@ -126,7 +140,7 @@ def test_every_operation_is_described_once_and_has_its_permissions() -> None:
 def test_a_token_is_asked_for_where_the_permissions_say_so() -> None:
     for _, _, operation in operations():
         name, security = operation["operationId"], operation.get("security", [])
-        if name not in MATRIX or name == "log_in":
+        if name not in MATRIX or name in WITHOUT_TOKEN:
             assert security == [], name
         else:
             needed = Relation.ANYONE not in MATRIX[name]
@@ -143,9 +157,21 @@ def test_every_problem_is_documented_and_every_documented_problem_exists() -> No
                     codes = content["schema"]["allOf"][1]["properties"]["error"]["enum"]
                     assert {PROBLEMS[code].status for code in codes} == {int(status)}
                     documented |= set(codes)
-    # What the document does not name is answered by the first, no request by the second, and nothing limits
-    # rates yet.
-    assert documented == set(PROBLEMS) - {"method_not_allowed", "internal_error", "rate_limited"}
+    # What the document does not name is answered by the first, no request by the second.
+    assert documented == set(PROBLEMS) - {"method_not_allowed", "internal_error"}
+
+
+def test_what_is_limited_says_so_with_its_headers() -> None:
+    limited = {
+        operation["operationId"] for _, _, operation in operations() if "429" in operation["responses"]
+    }
+    assert limited >= {"register", "log_in", "refresh", "retrieve", "list", "block"}
+    assert not limited & {page.operation_id for page in PAGES.values()}
+    for _, _, operation in operations():
+        if operation["operationId"] in limited:
+            for status in ("429", next(iter(operation["responses"]))):
+                headers = resolve(operation["responses"][status])["headers"]
+                assert {"RateLimit", "RateLimit-Policy"} <= set(headers), operation["operationId"]
 
 
 def test_every_event_is_documented() -> None:
@@ -274,11 +300,47 @@ def test_answers_are_as_documented(admin: Api, anyone: Api, people: People) -> N
         ("POST", "/auth/token", {"email": "admin@example.com", "password": "no"}, 401, "/auth/token"),
         ("GET", "/.well-known/jwks.json", None, 200, "/.well-known/jwks.json"),
         ("GET", "/health/ready", None, 200, "/health/ready"),
+        ("DELETE", one, None, 200, "/users/{user_id}"),
+        ("GET", one, None, 200, "/users/{user_id}"),
+        ("GET", f"{one}/events", None, 200, "/users/{user_id}/events"),
+        ("DELETE", one, None, 404, "/users/{user_id}"),
     ]:
         answer = admin(method, path, sent)
         assert answer.status_code == status, (method, path, answer.content)
         conforms(answer, method.lower(), documented)
     conforms(admin("GET", "/events", accept="application/cloudevents-batch+json"), "get", "/events")
+
+
+def test_an_export_is_as_documented(admin: Api) -> None:
+    answer = admin("GET", "/users/me/export")
+    documented = DOCUMENT["paths"]["/users/{user_id}/export"]["get"]["responses"]["200"]
+    schema = documented["content"]["application/json"]["schema"]
+    assert faults(schema, json.loads(answer.getvalue())) == []
+    assert (
+        faults(resolve(documented["headers"]["Content-Disposition"])["schema"], answer["Content-Disposition"])
+        == []
+    )
+
+
+def test_answers_about_mails_and_links_are_as_documented(
+    admin: Api, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.EMAIL_CHANGE = "verified"
+    monkeypatch.setattr(wiring, "_service", None)
+    address, link = {"email": "new@example.com"}, {"token": "nonsense"}
+    for method, path, sent, status in [
+        ("POST", "/auth/password-reset", address, 202),
+        ("POST", "/auth/password-reset/confirm", link | {"new_password": PASSWORD}, 400),
+        ("POST", "/auth/email-verification", address, 202),
+        ("POST", "/auth/email-verification/confirm", link, 400),
+        ("POST", "/auth/email-change/confirm", link, 400),
+        ("POST", "/auth/email-change/cancel", link, 400),
+        ("PUT", "/users/me/email", address | {"password": PASSWORD}, 202),
+        ("PUT", "/users/me/email", address | {"password": "no"}, 403),
+    ]:
+        answer = admin(method, path, sent)
+        assert answer.status_code == status, (method, path, answer.content)
+        conforms(answer, method.lower(), path.replace("/me/", "/{user_id}/"))
 
 
 def test_answers_about_webhooks_are_as_documented(admin: Api) -> None:

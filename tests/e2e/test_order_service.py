@@ -74,7 +74,8 @@ class Life:
 
     def go_on(self, steps: int) -> None:
         for _ in range(steps):
-            act = self._chance.choice([self._register, self._rename, self._move, self._block, self._roles])
+            acts = [self._register, self._rename, self._move, self._block, self._roles] * 3
+            act = self._chance.choice([*acts, self._erase])
             act() if self._ids else self._register()
 
     def _register(self) -> None:
@@ -100,6 +101,9 @@ class Life:
     def _roles(self) -> None:
         roles = self._chance.choice([[], ["service"], ["operator"]])
         self._users("PUT", f"/users/{self._anybody()}/roles", {"roles": roles})
+
+    def _erase(self) -> None:
+        self._users("DELETE", f"/users/{self._ids.pop(self._chance.randrange(len(self._ids)))}")
 
     def _anybody(self) -> str:
         return self._chance.choice(self._ids)
@@ -248,6 +252,30 @@ def test_a_feed_that_no_longer_reaches_back_leads_to_a_new_copy(users: Users, or
     orders.start()
     assert_same(users, orders)
     assert "reading all users anew" in orders.log
+
+
+def test_an_erased_user_is_forgotten_and_all_others_stay_right(users: Users, orders: OrderService) -> None:
+    """Before, while and after his events are read: those that the stream has lost, the feed tells emptied."""
+    heard, unheard, half = (users.register(f"vanish{number}") for number in range(3))
+    assert_same(users, orders)
+    assert "vanish0@example.com" in orders.everything()
+
+    users("DELETE", f"/users/{heard}")
+    assert_same(users, orders)
+    orders.kill()
+    users("DELETE", f"/users/{unheard}")
+    users("PATCH", f"/users/{half}", {"name": "Vanishing"})
+    newborn = users.register("vanish3")
+    users("POST", f"/users/{half}/block", {"reason": "vanish2@example.com asked"})
+    for user_id in (half, newborn):
+        users("DELETE", f"/users/{user_id}")
+    users.register("stays")
+    orders.start()
+
+    assert_same(users, orders)
+    assert {row[3] for row in orders.users() if row[0] in {heard, unheard, half, newborn}} == {"erased"}
+    assert "vanish" not in orders.everything().lower()
+    assert "stays@example.com" in orders.everything()
 
 
 def test_an_order_is_taken_until_the_block_is_heard_of(users: Users, orders: OrderService) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.http import HttpResponse
 from django.urls import get_resolver
 
-from tests.e2e.answers import problem, same_but_for_request_id
+from tests.e2e.answers import faults, problem, same_but_for_request_id
 from tests.fixtures import PASSWORD, Api, People
 from users.api.permissions import MATRIX
 
@@ -59,6 +59,9 @@ ABOUT_ONE_USER = {
     "block": Row("POST", "/users/{id}/block", who("operator admin"), command=True, body={"reason": "spam"}),
     "unblock": Row("POST", "/users/{id}/unblock", who("operator admin"), command=True),
     "history": Row("GET", "/users/{id}/events", who("self operator admin service")),
+    "erase": Row("DELETE", "/users/{id}", who("self admin"), command=True),
+    "export": Row("GET", "/users/{id}/export", who("self admin")),
+    "list_sessions": Row("GET", "/users/{id}/sessions", who("self admin")),
 }
 ABOUT_ALL = {
     "list": Row("GET", "/users", who("operator admin service")),
@@ -89,13 +92,38 @@ FOR_ANYONE = {
     "log_in": Row(
         "POST", "/auth/token", who("anyone"), body={"email": "plain@example.com", "password": PASSWORD}
     ),
+    "request_password_reset": Row(
+        "POST", "/auth/password-reset", who("anyone"), 202, body={"email": "plain@example.com"}
+    ),
+    "request_email_verification": Row(
+        "POST", "/auth/email-verification", who("anyone"), 202, body={"email": "plain@example.com"}
+    ),
 }
+BAD_LINK = {"token": "nonsense"}
+ABOUT_LINKS = {
+    "reset_password": Row(
+        "POST", "/auth/password-reset/confirm", who("anyone"), body=BAD_LINK | {"new_password": PASSWORD}
+    ),
+    "verify_email": Row("POST", "/auth/email-verification/confirm", who("anyone"), body=BAD_LINK),
+    "confirm_email_change": Row("POST", "/auth/email-change/confirm", who("anyone"), body=BAD_LINK),
+    "cancel_email_change": Row("POST", "/auth/email-change/cancel", who("anyone"), body=BAD_LINK),
+}
+"""What a good one may do: tests/e2e/test_accounts_http.py."""
+ABOUT_SESSIONS = {"end_session", "refresh", "log_out", "log_out_everywhere"}
+"""What takes a session of the caller's, or a token of it: tests/e2e/test_sessions_http.py."""
 CALLERS = ["nobody", "plain", "operator", "admin", "service"]
 TARGETS = ["plain", "nobody", "operator", "admin", "service"]
 
 
 def test_every_operation_of_the_code_is_in_this_table_and_the_other_way_round() -> None:
-    assert set(MATRIX) == {*ABOUT_ONE_USER, *ABOUT_ALL, *ABOUT_WEBHOOKS, *FOR_ANYONE}
+    assert set(MATRIX) == {
+        *ABOUT_ONE_USER,
+        *ABOUT_ALL,
+        *ABOUT_WEBHOOKS,
+        *FOR_ANYONE,
+        *ABOUT_LINKS,
+        *ABOUT_SESSIONS,
+    }
 
 
 def test_every_action_that_is_routed_has_its_row() -> None:
@@ -223,6 +251,13 @@ def test_what_is_open_to_anyone(people: People, caller_of: Any, operation: str, 
     people.user("Plain")
     row = FOR_ANYONE[operation]
     assert call(caller_of(caller), row).status_code == row.success
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_where_a_link_says_who_somebody_is_nothing_else_does(caller_of: Any, caller: str) -> None:
+    api = caller_of(caller)
+    for row in ABOUT_LINKS.values():
+        assert faults(call(api, row)) == {("token", "invalid_link")}
 
 
 @pytest.mark.parametrize("caller", ["plain", "service", "operator", "admin"])

@@ -1,6 +1,7 @@
 """POST /users: who may register, what is kept, what is refused."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,9 @@ from tests.fixtures import PASSWORD, Api, People
 ANN = {"email": "ann@example.com", "name": "Ann", "password": PASSWORD}
 
 
-def register(api: Api, **changes: object) -> object:
-    return api("POST", "/users", ANN | changes)
+def register(api: Api, idempotency_key: str | None = None, **changes: object) -> object:
+    headers = {"idempotency_key": idempotency_key} if idempotency_key else {}
+    return api("POST", "/users", ANN | changes, **headers)
 
 
 def test_a_new_user_is_active_unverified_and_without_roles(anyone: Api) -> None:
@@ -297,3 +299,59 @@ def test_two_refusals_of_one_address_are_alike(anyone: Api, people: People) -> N
     people.user("Ann")
     assert same_but_for_request_id(register(anyone), register(anyone, email="Ann@Example.com"))
     assert not re.search(rb"ann@", register(anyone).content)
+
+
+# --- Registering without telling who is registered -------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(database: None, settings: Any) -> None:
+    settings.REGISTRATION_DISCLOSURE = "accepted"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quietly_a_new_and_a_taken_address_are_answered_alike(
+    anyone: Api, people: People, admin: Api
+) -> None:
+    people.user("Ann")
+    new, taken = register(anyone, email="new@example.com"), register(anyone, email="ann@example.com")
+    assert new.status_code == taken.status_code == 202
+    assert new.content == taken.content == b"{}"
+    assert set(new.headers) == set(taken.headers)
+    assert "Location" not in new.headers
+    emails = [user["email"] for user in admin("GET", "/users?email_prefix=n").json()["results"]]
+    assert emails == ["new@example.com"]
+    assert log_in(anyone, PASSWORD).status_code == 200  # Ann's password is hers still
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quietly_a_user_without_a_role_learns_no_more_than_anybody(people: People) -> None:
+    people.user("Ann")
+    people.user("Bob")
+    bob = people.log_in("Bob")
+    assert register(bob, email="ann@example.com").status_code == 202
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quietly_staff_and_services_hear_the_truth(people: People, admin: Api) -> None:
+    people.user("Ann")
+    user(register(admin, email="new@example.com"), 201)
+    problem(register(admin, email="ann@example.com"), "user_already_exists")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quietly_a_bad_form_is_refused_whoever_has_the_address(anyone: Api, people: People) -> None:
+    people.user("Ann")
+    answers = [register(anyone, email=f"{name}@example.com", password="short") for name in ("ann", "new")]
+    assert [faults(answer) for answer in answers] == [{("password", "too_short")}] * 2
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quietly_a_key_tells_nothing_either(anyone: Api, people: People) -> None:
+    """One that came with a taken address is used up like any other."""
+    people.user("Ann")
+    for name in ("ann", "new"):
+        first = {"email": f"{name}@example.com", "idempotency_key": name}
+        assert [register(anyone, **first).status_code for _ in range(2)] == [202, 202]
+        other = register(anyone, email="other@example.com", idempotency_key=name)
+        problem(other, "idempotency_key_reused")

@@ -18,6 +18,7 @@ import pytest
 from config import embedded, processes
 from config.embedded import PROJECT
 from config.server import SETTLED_SECONDS
+from tests import leaks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.xdist_group("running")]
 
@@ -41,6 +42,7 @@ class Process:
     def __init__(self, command: list[str], folder: Path, **environment: object) -> None:
         self.port = processes.free_port()
         self._output = folder / f"output-{self.port}"
+        leaks.follow(self._output, only="{")
         settings = {"PORT": self.port, "LOCAL_DIR": folder / "local", "TMPDIR": folder} | environment
         inherited = {key: value for key, value in os.environ.items() if key not in UNWANTED}
         with self._output.open("wb") as output:

@@ -49,4 +49,8 @@ def test_the_alerts_are_those_that_were_asked_for():
         "EventsSetAside",
         "RelayFailures",
         "WebhookPaused",
+        "AccountsUnderAttack",
+        "LoginsRefusedOften",
+        "CallersLimited",
+        "MailsLate",
     }

@@ -1,7 +1,9 @@
 """The cache's promise, step by step: no completed write is ever followed by an older read."""
 
 import json
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -444,3 +446,33 @@ def test_all_are_behind_when_redis_cannot_say(service, fragile_redis):
     fragile_redis.kill()
 
     assert list(service.cache.behind({"a": 1, "b": 1})) == ["a", "b"]
+
+
+def test_whoever_is_forgotten_is_gone_with_his_lease_and_others_stay(cache, redis):
+    filled(cache, 1)
+    other = view_of(a_user(version=1))
+    cache.fill(cache.get(other.id).lease, other)
+    cache.forget(str(ANN.id))
+    assert redis.exists(KEY) == 0
+    assert cache.get(other.id).view == other
+    lease = get(cache).lease
+    cache.forget(str(ANN.id))
+    cache.fill(lease, at(1))
+    assert get(cache).view is None
+
+
+def test_the_thread_that_repairs_is_known_by_its_name_and_keeps_no_process_alive(cut_off, partition):
+    partition.cut = True
+    cut_off.distrust()
+    repairers = [thread for thread in threading.enumerate() if thread.name == "cache-repair"]
+    assert repairers
+    assert all(repairer.daemon for repairer in repairers)
+    partition.cut = False
+
+
+def test_sessions_that_ended_stand_in_the_entry(cache):
+    ended = frozenset({"0198c1a2-7c20-7b3c-8d11-0c5e1f2a3b4c", "0198c1a2-7c20-7b3c-8d11-0c5e1f2a3b4d"})
+    view = replace(at(1), ended_sessions=ended)
+    cache.fill(get(cache).lease, view)
+    assert get(cache).view == view
+    assert cache.peek([view.id]) == {view.id: view}

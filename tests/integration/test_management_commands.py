@@ -186,7 +186,7 @@ def test_a_refusal_names_its_cause_stops_nobody_else_and_shows_in_the_exit_code(
 
     assert ran.code == 1
     assert ran.lines == [
-        f"refused: {admin}: The last active admin can be neither blocked nor demoted.",
+        f"refused: {admin}: The last active admin can be neither blocked nor demoted nor erased.",
         "refused: no one: This is neither a user id nor an email address.",
         f"refused: {nobody}: There is no such user.",
         "refused: x@example.com: There is no such user.",
@@ -237,7 +237,7 @@ def test_a_dry_run_tries_every_rule_and_changes_nothing(run: Run, people: People
     assert ran.lines == [
         f"would be blocked: ann@example.com {ann}",
         f"refused: {bob}: The user is blocked already.",
-        f"refused: {admin}: The last active admin can be neither blocked nor demoted.",
+        f"refused: {admin}: The last active admin can be neither blocked nor demoted nor erased.",
         "1 would be blocked, 2 refused",
     ]
     assert ran.code == 1

@@ -258,5 +258,11 @@ def test_every_table_has_a_model():
         "idempotency",
         "webhook_endpoints",
         "webhook_deliveries",
+        "sessions",
+        "refresh_tokens",
+        "email_changes",
+        "mails",
+        "mail_position",
+        "erasures",
     }
     assert all(isinstance(model._meta.pk, models.Field) for model in OURS)

@@ -2,6 +2,7 @@
 that the unit tests trust, and the real one."""
 
 from dataclasses import fields
+from uuid import UUID
 
 import pytest
 
@@ -9,8 +10,8 @@ from tests.builders import NOW, a_blocked_user, a_newborn, a_user, an_actor, an_
 from tests.fakes import InMemoryUnitOfWork, InMemoryUserRepository
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
 from users_domain.errors import ConcurrentUpdate, UserAlreadyExists, UserNotFound
-from users_domain.user import Block, User
-from users_domain.value_objects import SYSTEM, BlockReason, Email, Role, UserId, UserName, UserStatus
+from users_domain.user import Block, EndedSession, User
+from users_domain.value_objects import SYSTEM, BlockReason, Email, Locale, Role, UserId, UserName, UserStatus
 
 ADMIN = an_actor(an_admin())
 
@@ -24,6 +25,11 @@ EVERYTHING = {
     "email_verified": True,
     "current_block": Block(
         reason=BlockReason("two\nlines"), at=later(seconds=1.000001), until=later(days=1), by="cli"
+    ),
+    "locale": Locale.RUSSIAN,
+    "ended_sessions": (
+        EndedSession(id=UUID(int=9), at=later(seconds=1)),
+        EndedSession(id=UUID(int=7), at=later(seconds=2.000001)),
     ),
     "token_version": 3,
     "created_at": later(microseconds=1),
@@ -40,6 +46,8 @@ OTHERWISE = {
     "password_hash": "other",
     "email_verified": False,
     "current_block": None,
+    "locale": Locale.ENGLISH,
+    "ended_sessions": (),
     "token_version": 4,
     "created_at": later(days=3),
     "updated_at": later(days=4),
@@ -155,6 +163,22 @@ def test_an_address_that_was_given_up_may_be_taken(unit_of_work, keep, load):
 
     with unit_of_work() as repository:
         assert repository.get_by_email(ann.email).id == heir.id
+
+
+def test_an_erased_user_is_not_there_any_more_and_his_address_may_be_taken(unit_of_work, keep, load):
+    ann = a_newborn(email=Email("ann@example.com"))
+    keep(ann)
+    with unit_of_work() as users:
+        erased = users.get(ann.id)
+        erased.erase(last_admin=False, by=ADMIN, now=NOW)
+        users.save(erased)
+
+    with unit_of_work() as users:
+        with pytest.raises(UserNotFound):
+            users.get(ann.id)
+        with pytest.raises(UserNotFound):
+            users.get_by_email(ann.email)
+        users.add(a_newborn(email=ann.email))
 
 
 def test_of_two_who_loaded_the_same_version_the_second_to_save_is_refused(unit_of_work, keep, load):

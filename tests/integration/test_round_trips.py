@@ -6,6 +6,7 @@ from django.test.utils import CaptureQueriesContext
 from redis.connection import AbstractConnection
 
 from tests.fixtures import PASSWORD
+from users import wiring
 from users.infrastructure.cache import EPOCH
 
 
@@ -158,11 +159,42 @@ def test_refusals_cost_little(ann, cost, anyone):
     assert cost.counted == (0, 1)
 
 
-def test_logging_in_is_one_statement_and_nothing_of_redis(ann, anyone, cost):
+def test_logging_in_reads_the_user_and_writes_a_session_and_asks_nothing_of_redis(ann, anyone, cost):
+    """Begin and commit, the session, its token, and whether it is one too many."""
     with cost:
         body = {"email": "ann@example.com", "password": PASSWORD}
         assert anyone("POST", "/auth/token", body).status_code == 200
-    assert cost.counted == (1, 0)
+    assert cost.counted == (6, 0)
+
+
+@pytest.fixture
+def with_limits(database, settings, monkeypatch):
+    """As in production."""
+    settings.RATE_LIMITS = True
+    monkeypatch.setattr(wiring, "_service", None)
+
+
+@pytest.mark.usefixtures("with_limits")
+def test_with_limits_a_cached_read_takes_no_round_trip_more(people, cost):
+    people.user("Ann")
+    caller = people.log_in("Ann")
+    for _ in range(2):
+        caller("GET", "/users/me")
+    with cost:
+        answer = caller("GET", "/users/me")
+    assert '"caller"' in answer["RateLimit"]
+    assert cost.counted == (0, 1), cost.redis
+
+
+@pytest.mark.usefixtures("with_limits")
+def test_with_limits_logging_in_asks_redis_once_before_the_hash_and_once_or_twice_after(people, anyone, cost):
+    people.user("Ann")
+    for password in (PASSWORD, "wrong"):  # from now on Redis knows the scripts
+        anyone("POST", "/auth/token", {"email": "ann@example.com", "password": password})
+    for password, trips in ((PASSWORD, 2), ("wrong", 3)):
+        with cost:
+            anyone("POST", "/auth/token", {"email": "ann@example.com", "password": password})
+        assert len(cost.redis) == trips, cost.redis
 
 
 def test_a_command_reads_the_user_once_and_writes_row_and_event_once(ann, cost):

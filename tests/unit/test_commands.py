@@ -10,16 +10,17 @@ import pytest
 from tests.builders import NOW, a_blocked_user, a_user, an_actor, an_admin, an_operator, later
 from tests.fakes import (
     InMemoryIdempotencyKeys,
+    InMemoryMailbox,
     InMemoryUnitOfWork,
     InMemoryUserRepository,
     PlainHasher,
+    Posted,
     StoppedClock,
     Stopwatch,
     WeakIsRefused,
 )
 from users.application import commands as commands_module
 from users.application.commands import (
-    RERUNS,
     BlockUser,
     ChangeEmail,
     ChangePassword,
@@ -32,8 +33,9 @@ from users.application.commands import (
     UserCommands,
 )
 from users.application.errors import IdempotencyKeyReused
-from users.application.ports import Answered
+from users.application.ports import Answered, MailKind
 from users.application.representation import view_of
+from users.application.reruns import RERUNS
 from users_domain.errors import (
     ConcurrentUpdate,
     DomainError,
@@ -72,6 +74,7 @@ class House:
         self.hasher = PlainHasher(self.unit_of_work)
         self.policy = WeakIsRefused()
         self.keys = InMemoryIdempotencyKeys(self.users)
+        self.mailbox = InMemoryMailbox(self.users)
         self.clock = StoppedClock()
         self.stopwatch = Stopwatch()
         self.pauses: list[float] = []
@@ -81,6 +84,7 @@ class House:
             hasher=self.hasher,
             policy=self.policy,
             idempotency=self.keys,
+            mailbox=self.mailbox,
             clock=self.clock,
             measure=self.stopwatch,
             pause=self.pauses.append,
@@ -276,6 +280,57 @@ def test_a_taken_key_whose_answer_is_gone_asks_for_another_try(house, monkeypatc
 
     with pytest.raises(ConcurrentUpdate):
         house.commands.register(keyed())
+
+
+# --- Registering without telling who is registered ----------------------------------------------------
+
+
+def test_quietly_a_new_user_is_registered_all_the_same(house):
+    assert house.commands.register_quietly(register()) is None
+    assert house.facts == ["user.created"]
+    assert house.users.get_by_email(Email("bob@example.com"))
+    assert house.mailbox.posted == []
+
+
+def test_quietly_nobody_but_the_owner_of_a_taken_address_is_told(house):
+    assert house.commands.register_quietly(register(email="Ann@Example.com")) is None
+    assert house.facts == []
+    assert house.mailbox.posted == [Posted(MailKind.ALREADY_REGISTERED, "ann@example.com", None, {})]
+    assert list(house.users.stored) == [house.ann.id]
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", "bob@example.com"])
+def test_quietly_a_taken_address_costs_a_hash_as_a_new_one_does(house, email):
+    house.commands.register_quietly(register(email=email))
+    assert house.hasher.calls == 1
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", "bob@example.com"])
+def test_quietly_a_repeated_key_does_nothing_whether_the_address_was_taken_or_not(house, email):
+    house.commands.register_quietly(keyed(email=email))
+    before = (list(house.facts), list(house.mailbox.posted), house.hasher.calls)
+    house.commands.register_quietly(keyed(email=email))
+    assert (house.facts, house.mailbox.posted, house.hasher.calls) == before
+    (kept,) = house.keys.answers.values()
+    assert kept.view.json == b'{"version":1}'
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", "bob@example.com"])
+def test_quietly_a_key_with_another_request_is_refused_whether_the_address_was_taken_or_not(house, email):
+    house.commands.register_quietly(keyed(email=email))
+    with pytest.raises(IdempotencyKeyReused):
+        house.commands.register_quietly(keyed(email="other@example.com", fingerprint="f2"))
+
+
+def test_quietly_whoever_loses_the_race_for_a_key_gets_the_same_answer(house):
+    house.keys.rival = Answered("f1", view_of(a_user()))
+    assert house.commands.register_quietly(keyed()) is None
+    assert house.facts == []
+
+
+def test_quietly_a_taken_address_counts_as_no_creation(house):
+    house.commands.register_quietly(register(email="ann@example.com"))
+    assert house.stopwatch.measured == [("register", False)]
 
 
 # --- Changing a user ---------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ PERSONAL = {
     "user.email_changed": {"email"},
 }
 """All that DESIGN lets leave the service."""
-HARMLESS = {"user_id", "event_type", "because", "roles", "reason"}
+HARMLESS = {"user_id", "event_type", "because", "roles", "reason", "session_id", "cause"}
 SECRET = re.compile("pass|hash|secret|token|key", re.IGNORECASE)
 
 

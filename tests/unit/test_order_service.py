@@ -205,8 +205,19 @@ def test_dead_letters_wait_longer_each_time_until_somebody_hurries_them(store: S
 def test_an_erased_user_leaves_no_dead_letter_behind(handlers: Handlers, store: Store) -> None:
     handlers.apply(born())
     handlers.give_up(2, an_event(2, "user.renamed", 1), '{"name": "Ann"}', "why")
-    handlers.apply(an_event(3, "user.erased", 2))
+    handlers.give_up(3, None, '{"garbled": true, "user_id": "ann", "name": "Ann"}', "why")
+    handlers.apply(an_event(4, "user.erased", 2))
     assert store.all_dead_letters() == []
+
+
+def test_an_erased_user_is_not_even_in_the_free_pages_of_the_file(handlers: Handlers, store: Store) -> None:
+    handlers.apply(born())
+    handlers.give_up(2, an_event(2, "user.renamed", 1), "ann@example.com " * 1000, "why")
+    store._run("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert b"ann@example.com" in store.path.read_bytes()
+    handlers.apply(an_event(3, "user.erased", 2))
+    store._run("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert b"ann@example.com" not in store.path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -531,7 +542,7 @@ def test_no_command_takes_so_long_that_old_events_leave_doubt(
     assert service.asked == 0
 
 
-@pytest.mark.parametrize("type_", ["user.set_aside", "user.of_the_future"])
+@pytest.mark.parametrize("type_", ["user.set_aside", "user.of_the_future", "user.sessions_ended"])
 def test_what_might_have_been_a_block_leaves_doubt(
     tokens: OfflineTokens, handlers: Handlers, service: Service, type_: str
 ) -> None:

@@ -114,15 +114,15 @@ def test_an_id_is_found_in_any_case(house):
 
 def test_the_token_version_comes_from_what_was_seen_else_the_cache_else_the_primary(house):
     key = str(house.ann.id)
-    assert house.queries.token_version(key, seen=view_of(a_user(token_version=9))) == 9
+    assert house.queries.account(key, seen=view_of(a_user(token_version=9))).token_version == 9
     assert house.reads.asked == 0
-    assert house.queries.token_version(key) == 2
-    assert house.queries.token_version(key) == 2
+    assert house.queries.account(key).token_version == 2
+    assert house.queries.account(key).token_version == 2
     assert house.reads.asked == 1
     house.cache.away = True
-    assert house.queries.token_version(key) == 2
+    assert house.queries.account(key).token_version == 2
     with pytest.raises(UserNotFound):
-        house.queries.token_version(str(a_user().id))
+        house.queries.account(str(a_user().id))
 
 
 def everybody(house, limit, criteria=None):

@@ -1,6 +1,7 @@
 """What may happen to a user, what is refused, and which fact each change leaves behind."""
 
 import dataclasses
+from uuid import UUID
 
 import pytest
 
@@ -27,12 +28,14 @@ from users_domain.errors import (
     UserBlocked,
     UserNotBlocked,
 )
-from users_domain.user import Block, User
+from users_domain.user import MOST_ENDED_SESSIONS, Block, EndedSession, User
 from users_domain.value_objects import (
     COMMAND_LINE,
     SYSTEM,
     BlockReason,
     Email,
+    EndOfSession,
+    Locale,
     Role,
     UserId,
     UserName,
@@ -47,8 +50,8 @@ OPERATOR = an_actor(an_operator())
 def state(user: User) -> dict[str, object]:
     """All that can be seen of a user, recorded events counted but not pulled."""
     visible = (
-        "id email name status roles password_hash email_verified current_block token_version"
-        " created_at updated_at version stored_version"
+        "id email name status roles password_hash email_verified locale current_block token_version"
+        " ended_sessions created_at updated_at version stored_version"
     )
     return {name: getattr(user, name) for name in visible.split()}
 
@@ -99,8 +102,10 @@ class TestRegistration:
             "roles": frozenset(),
             "password_hash": PASSWORD_HASH,
             "email_verified": False,
+            "locale": Locale.ENGLISH,
             "current_block": None,
             "token_version": 1,
+            "ended_sessions": (),
             "created_at": NOW,
             "updated_at": NOW,
             "version": 1,
@@ -623,3 +628,163 @@ class TestEventsOfAUser:
         user.pull_events()
 
         assert (user.version, user.stored_version) == (6, 6)
+
+
+# --- Proving the address -----------------------------------------------------------------------------------
+
+
+def test_an_address_is_proven_once():
+    user = a_user()
+    user.verify_email(by=an_actor(user), now=later(hours=1))
+
+    assert user.email_verified
+    fact = the_fact(user)
+    assert isinstance(fact, events.UserEmailVerified)
+    assert fact.verified_at == later(hours=1)
+    user.verify_email(by=an_actor(user), now=later(hours=2))
+    assert user.pull_events() == []
+
+
+# --- Sessions ----------------------------------------------------------------------------------------------
+
+
+def end_session(user, number, *, at=NOW, forget_before=NOW, cause=EndOfSession.LOG_OUT):
+    user.end_session(UUID(int=number), cause, forget_before=forget_before, by=an_actor(user), now=at)
+
+
+def test_a_session_that_ends_is_remembered_and_no_other_is_touched():
+    user = a_user()
+    end_session(user, 7, at=later(seconds=1), cause=EndOfSession.REVOKED)
+
+    assert user.ended_sessions == (EndedSession(id=UUID(int=7), at=later(seconds=1)),)
+    assert user.token_version == 1
+    fact = the_fact(user)
+    assert isinstance(fact, events.UserSessionsEnded)
+    assert (fact.session_id, fact.cause, fact.ended_at) == (str(UUID(int=7)), "revoked", later(seconds=1))
+    assert fact.actor_id == str(user.id)
+
+
+def test_a_session_ends_once():
+    user = a_user()
+    end_session(user, 7)
+    user.pull_events()
+    before = state(user)
+    end_session(user, 7, at=later(seconds=5))
+    assert state(user) == before
+
+
+def test_sessions_whose_tokens_have_all_run_out_are_forgotten():
+    user = a_user()
+    for number in (1, 2, 3):
+        end_session(user, number, at=later(seconds=number))
+    end_session(user, 4, at=later(minutes=5), forget_before=later(seconds=2))
+    assert [ended.id.int for ended in user.ended_sessions] == [2, 3, 4]
+
+
+def test_more_than_can_be_remembered_end_in_killing_all_tokens():
+    user = a_user()
+    for number in range(MOST_ENDED_SESSIONS):
+        end_session(user, number)
+    assert (len(user.ended_sessions), user.token_version) == (MOST_ENDED_SESSIONS, 1)
+    end_session(user, 99)
+    assert (user.ended_sessions, user.token_version) == ((), 2)
+
+
+def test_ending_all_sessions_kills_all_tokens():
+    user = a_user()
+    end_session(user, 7)
+    user.pull_events()
+    user.end_all_sessions(by=an_actor(user), now=later(hours=1))
+
+    assert (user.ended_sessions, user.token_version) == ((), 2)
+    fact = the_fact(user)
+    assert isinstance(fact, events.UserSessionsEnded)
+    assert (fact.session_id, fact.cause, fact.ended_at) == (None, "log_out_everywhere", later(hours=1))
+
+
+# --- Erasing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [a_user, a_blocked_user, an_operator, an_admin])
+def test_of_an_erased_user_nothing_remains_but_that_he_is(make):
+    user = make(email_verified=True)
+    before = user.token_version
+    user.erase(last_admin=False, by=ADMIN, now=later(hours=1))
+
+    assert (user.status, user.current_block, user.roles) == (UserStatus.ERASED, None, frozenset())
+    assert (user.email_verified, user.ended_sessions) == (False, ())
+    assert user.token_version == before + 1
+    assert not user.is_active_admin
+    fact = the_fact(user)
+    assert isinstance(fact, events.UserErased)
+    assert fact.data() == {"user_id": str(user.id), "erased_at": later(hours=1)}
+    assert fact.actor_id == ADMIN.id
+
+
+def test_a_user_may_erase_himself():
+    user = an_operator()
+    user.erase(last_admin=False, by=an_actor(user), now=NOW)
+    assert user.status is UserStatus.ERASED
+
+
+def test_nobody_erases_the_last_admin_nor_an_operator_another():
+    for user, last_admin, by, refusal in [
+        (an_admin(), True, ADMIN, LastAdmin),
+        (an_operator(), False, OPERATOR, OperatorOverOperator),
+    ]:
+        before = state(user)
+        with pytest.raises(refusal):
+            user.erase(last_admin=last_admin, by=by, now=NOW)
+        assert state(user) == before
+
+
+# --- The fingerprint ---------------------------------------------------------------------------------------
+
+
+CHANGES = {
+    "name": lambda user: user.rename(UserName("Other"), by=ADMIN, now=later(hours=1)),
+    "email": lambda user: user.change_email(Email("other@example.com"), by=ADMIN, now=later(hours=1)),
+    "proof": lambda user: user.verify_email(by=ADMIN, now=later(hours=1)),
+    "password": lambda user: user.change_password("other", by=ADMIN, now=later(hours=1)),
+    "roles": lambda user: user.change_roles(
+        frozenset({Role.SERVICE}), last_admin=False, by=ADMIN, now=later(hours=1)
+    ),
+    "block": lambda user: user.block(SPAM, last_admin=False, by=ADMIN, now=later(hours=1)),
+    "log out everywhere": lambda user: user.end_all_sessions(by=ADMIN, now=later(hours=1)),
+    "erasure": lambda user: user.erase(last_admin=False, by=ADMIN, now=later(hours=1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_any_change_of_the_account_changes_its_fingerprint(change):
+    user = a_user()
+    before = user.fingerprint
+    change(user)
+    assert user.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": UserId.new()},
+        {"locale": Locale.RUSSIAN},
+        {"current_block": Block(reason=SPAM, at=NOW, until=later(days=1), by="cli")},
+        {"current_block": Block(reason=SPAM, at=NOW, until=None, by="cli")},
+        {"current_block": Block(reason=SPAM, at=later(days=2), until=None, by="cli")},
+        {"current_block": Block(reason=BlockReason("ham"), at=NOW, until=None, by="cli")},
+        {"roles": frozenset({Role.ADMIN, Role.SERVICE})},
+    ],
+    ids=["id", "locale", "end of block", "block", "start of block", "reason", "roles"],
+)
+def test_no_two_accounts_share_a_fingerprint(other):
+    user = a_user(roles=frozenset({Role.ADMIN}))
+    assert dataclasses.replace(user, **other).fingerprint != user.fingerprint
+
+
+def test_a_session_and_the_clock_leave_the_fingerprint_alone():
+    user = a_user(roles=frozenset({Role.ADMIN, Role.SERVICE, Role.OPERATOR}))
+    before = user.fingerprint
+    end_session(user, 7, at=later(hours=1))
+    assert user.fingerprint == before
+    assert before == dataclasses.replace(user, roles=frozenset(sorted(user.roles, reverse=True))).fingerprint
+    assert len(before) == 32

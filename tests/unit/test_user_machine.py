@@ -5,6 +5,7 @@ which facts it must leave, and what then is true of the user."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,7 +14,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.builders import NOW
 from users_domain.errors import DomainError
 from users_domain.user import User
-from users_domain.value_objects import SYSTEM, Actor, BlockReason, Email, Role, UserId, UserName, UserStatus
+from users_domain.value_objects import (
+    SYSTEM,
+    Actor,
+    BlockReason,
+    Email,
+    EndOfSession,
+    Role,
+    UserId,
+    UserName,
+    UserStatus,
+)
 
 FOREVER = datetime.max.replace(tzinfo=NOW.tzinfo)
 DEADLY_TO_TOKENS = {"user.blocked", "user.password_changed", "user.roles_changed"}
@@ -48,9 +59,13 @@ class Life:
     roles: frozenset[str] = frozenset()
     blocked_until: datetime | None = None
     verified: bool = False
+    ended: tuple[int, ...] = ()
+    killed: int = 0
     facts: tuple[tuple[str, str | None, datetime], ...] = ()
 
     def after(self, fact: str, by: str | None, now: datetime, **changes) -> "Life":
+        if fact in DEADLY_TO_TOKENS or "killed" in changes:
+            changes["ended"] = ()
         return replace(self, facts=(*self.facts, (fact, by, now)), **changes)
 
     def blocked_at(self, now: datetime) -> bool:
@@ -163,6 +178,36 @@ class LifeOfAUser(RuleBasedStateMachine):
 
         self.expect(outcome, lambda: self.user.change_password(new_hash, by=self.actor(who), now=self.now))
 
+    @rule(who=actors)
+    def verify_email(self, who):
+        outcome = self.life
+        if not self.life.verified:
+            outcome = self.life.after("user.email_verified", self.id_of(who), self.now, verified=True)
+        self.expect(outcome, lambda: self.user.verify_email(by=self.actor(who), now=self.now))
+
+    @rule(session=st.integers(1, 3))
+    def end_session(self, session):
+        outcome = self.life
+        if session not in self.life.ended:
+            ended = (*self.life.ended, session)
+            outcome = self.life.after("user.sessions_ended", self.id_of("himself"), self.now, ended=ended)
+        self.expect(
+            outcome,
+            lambda: self.user.end_session(
+                UUID(int=session),
+                EndOfSession.LOG_OUT,
+                forget_before=NOW,
+                by=self.actor("himself"),
+                now=self.now,
+            ),
+        )
+
+    @rule(who=actors)
+    def end_all_sessions(self, who):
+        killed = self.life.killed + 1
+        outcome = self.life.after("user.sessions_ended", self.id_of(who), self.now, killed=killed)
+        self.expect(outcome, lambda: self.user.end_all_sessions(by=self.actor(who), now=self.now))
+
     @rule(roles=role_sets, only_admin=st.booleans(), who=strangers)
     def change_roles(self, roles, only_admin, who):
         last_admin = only_admin and self.is_active_admin()
@@ -269,7 +314,11 @@ class LifeOfAUser(RuleBasedStateMachine):
     @invariant()
     def the_token_version_counts_what_makes_tokens_worthless(self):
         deadly = [fact for fact, _, _ in self.life.facts if fact in DEADLY_TO_TOKENS]
-        assert self.user.token_version == 1 + len(deadly)
+        assert self.user.token_version == 1 + len(deadly) + self.life.killed
+
+    @invariant()
+    def what_kills_all_tokens_makes_ended_sessions_needless(self):
+        assert tuple(ended.id.int for ended in self.user.ended_sessions) == self.life.ended
 
     def teardown(self):
         """What was ever recorded is what the model says has happened, each once, without a gap."""

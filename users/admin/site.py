@@ -1,16 +1,32 @@
 """The site, and what all of its pages have in common: they only show."""
 
-from typing import ClassVar, cast
+import math
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 from django.utils.functional import cached_property
 
 from users.admin.display import NOT_SET
+
+
+class LoginForm(AdminAuthenticationForm):
+    """Says so when the login was not even tried, for there were too many before it."""
+
+    def get_invalid_login_error(self) -> ValidationError:
+        seconds = getattr(self.request, "retry_after", None)
+        if seconds is None:
+            return super().get_invalid_login_error()
+        minutes = math.ceil(seconds / 60)
+        when = "a minute" if minutes == 1 else f"{minutes} minutes"
+        return ValidationError(f"There were too many attempts. Try again in {when}.", code="rate_limited")
 
 
 class OperatorSite(admin.AdminSite):
@@ -20,10 +36,18 @@ class OperatorSite(admin.AdminSite):
     site_title = "User service"
     index_title = "Operators' pages"
     site_url = "/docs" if settings.API_DOCS else None
+    login_form = LoginForm
     _closed: ClassVar = {"password_change", "password_change_done", "autocomplete", "view_on_site"}
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [url for url in super().get_urls() if getattr(url, "name", None) not in self._closed]
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response = super().login(request, extra_context)
+        if (seconds := getattr(request, "retry_after", None)) is not None:
+            response.status_code = HTTPStatus.TOO_MANY_REQUESTS
+            response["Retry-After"] = str(seconds)
+        return response
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Asked at every page, so this is where the request's log line learns who looks."""

@@ -190,12 +190,18 @@ class UserAdmin(ReadOnlyAdmin):
             try:
                 form.dispatch(str(user.pk), by)
             except (DomainError, ApplicationError) as error:
-                self.message_user(request, f"Not {form.done.lower()}: {user.email}. {error}", messages.ERROR)
+                refusal = f"Not {form.done.lower()}: {_called(user)}. {error}"
+                self.message_user(request, refusal, messages.ERROR)
             else:
                 self.log_change(request, user, form.note())
-                done.append(user.email)
+                done.append(_called(user))
         if done:
             self.message_user(request, f"{form.done}: {', '.join(done)}", messages.SUCCESS)
+
+
+def _called(user: UserRecord) -> str:
+    """An erased user has no address any more."""
+    return user.email or str(user.pk)
 
 
 def page_of(users: Sequence[UserRecord]) -> str:

@@ -23,6 +23,7 @@ class Caller:
     id: str
     roles: frozenset[Role]
     seen: dict[str, UserView]
+    session_id: str | None = None
     is_authenticated = True
     is_active = True
 
@@ -39,7 +40,7 @@ class TokenAuthentication(JWTAuthentication):
         """Unlike simplejwt's, without a user model: the token and the cache say all there is to know."""
 
     def authenticate(self, request: Request) -> tuple[Caller, dict[str, Any]] | None:  # type: ignore[override]
-        """Raises simplejwt's TokenError, AuthenticationFailed; None without a bearer token."""
+        """Raises simplejwt's TokenError, AuthenticationFailed, RateLimited; None without a bearer token."""
         raw = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw is None:
             return None
@@ -50,15 +51,20 @@ class TokenAuthentication(JWTAuthentication):
         except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
             raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
         target = named_user(request.parser_context["kwargs"], caller_id)
-        seen = service.cache.peek([caller_id] if target in {None, caller_id} else [caller_id, target])
+        # By version: a token that is worth nothing any more uses up nothing of the account as it is now.
+        turn = service.callers.turn(f"{caller_id} {claims['tv']}")
+        named = [caller_id] if target in {None, caller_id} else [caller_id, target]
+        seen = service.cache.peek(named, along=turn)
         try:
-            token_version = service.queries.token_version(caller_id, seen=seen.get(caller_id))
+            account = service.queries.account(caller_id, seen=seen.get(caller_id))
         except UserNotFound:
             raise AuthenticationFailed from None
-        if claims["tv"] != token_version:
+        if not account.accepts(claims["tv"], claims["sid"]):
             raise AuthenticationFailed
         request._request.caller_id = caller_id  # type: ignore[attr-defined]
-        return Caller(caller_id, roles, seen), claims
+        if turn:
+            turn.enforce()
+        return Caller(caller_id, roles, seen, str(claims["sid"])), claims
 
 
 def _bearer(header: str) -> bytes | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from users.api import serializers as forms
 from users.api.errors import PROBLEMS
-from users.api.operations import USER_ID, WEBHOOK_ID, Json
+from users.api.operations import SESSION_ID, USER_ID, WEBHOOK_ID, Json
 
 BEARER = "bearerAuth"
 
@@ -85,6 +85,14 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "pattern": f"^(me|{forms.USER_ID})$"},
         "examples": {"id": {"value": USER_ID}, "me": {"value": "me"}},
     },
+    "session_id": {
+        "name": "session_id",
+        "in": "path",
+        "required": True,
+        "description": "A session's id: the claim `sid` of its tokens.",
+        "schema": {"type": "string", "pattern": f"^{forms.USER_ID}$"},
+        "example": SESSION_ID,
+    },
     "webhook_id": {
         "name": "webhook_id",
         "in": "path",
@@ -119,6 +127,7 @@ HEADERS: Json = {
     # By name; where one header means different things, a word behind a point says which.
     "ETag": _header("The version, as a strong tag.", '"1"', pattern='^"[1-9][0-9]*"$'),
     "Location": _header("The address of what was made.", f"/users/{USER_ID}", format="uri-reference"),
+    "Content-Disposition": _header("A file to keep.", f'attachment; filename="user-{USER_ID}.json"'),
     "ETag.content": _header(
         "Of these very bytes.", '"9f86d081884c7d659a2feaa0c55ad015"', pattern='^"[0-9a-f]{32}"$'
     ),
@@ -131,11 +140,25 @@ HEADERS: Json = {
         required=False,
         pattern="^[1-9][0-9]*$",
     ),
+    "RateLimit": _header(
+        "Where you stand, by limit: `r` remain, and there is one more in `t` seconds; absent where no limit "
+        "applies (draft-ietf-httpapi-ratelimit-headers).",
+        '"login";r=7;t=90',
+        required=False,
+    ),
+    "RateLimit-Policy": _header(
+        "The limits that were counted under: `q` in `w` seconds.", '"login";q=10;w=900', required=False
+    ),
     "Retry-After": _header("Seconds after which a new try makes sense.", "1", pattern="^[1-9][0-9]*$"),
     "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="user-service"'),
     "X-Request-ID": _header("Finds this request in the log.", "order-4711", pattern="^[A-Za-z0-9_-]{1,64}$"),
 }
-HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+HEADERS_OF_STATUS = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", *LIMIT_HEADERS),
+    503: ("Retry-After",),
+}
 SECURITY_SCHEMES: Json = {
     BEARER: {
         "type": "http",

@@ -44,6 +44,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "user_blocked": Problem(403, "Account blocked", "The password is right, but the account is blocked."),
     "wrong_password": Problem(403, "Wrong password", "The current password that came along is wrong."),
     "user_not_found": Problem(404, "No such user", "There is no such user, or none that you may know of."),
+    "session_not_found": Problem(404, "No such session", "There is no such session, or it has ended."),
     "webhook_not_found": Problem(404, "No such webhook", "There is no such webhook."),
     "event_not_found": Problem(404, "No such event", "There is no such event, or it is no longer kept."),
     "not_found": Problem(404, "Not found", "Nothing is served at this address."),
@@ -96,7 +97,11 @@ STATUS_OF = {
     application.EventNotFound: 404,
     application.InvalidWebhook: 400,
     application.WebhookNotFound: 404,
+    application.InvalidLink: 400,
     application.Forbidden: 403,
+    application.InvalidToken: 401,
+    application.SessionNotFound: 404,
+    application.RateLimited: 429,
     application.Unavailable: 503,
 }
 """The bases of our error trees; a test holds each leaf's code against PROBLEMS."""
@@ -169,7 +174,7 @@ def name_problem(error: BaseException | None) -> tuple[str, Details] | None:  # 
     match error:
         case domain.InvalidValue():
             return error.code, [{"field": error.at, "code": error.reason, "message": str(error)}]
-        case application.InvalidWebhook():
+        case application.InvalidWebhook() | application.InvalidLink():
             return error.code, [{"field": error.field, "code": error.reason, "message": str(error)}]
         case application.InvalidQuery():
             return error.code, [{"field": error.field, "code": "invalid", "message": str(error)}]

@@ -14,7 +14,8 @@ from users_domain.errors import UserNotFound
 
 
 class Relation(StrEnum):
-    """What the caller is to the user that the address names: anybody, the user himself, or by his role."""
+    """What the caller is to the user that the address names, or to himself where it names none: anybody, the
+    user himself, or by his role."""
 
     ANYONE = "anyone"
     SELF = "self"
@@ -37,6 +38,8 @@ MATRIX: Mapping[str, frozenset[Relation]] = {
     "block": frozenset({R.OPERATOR, R.ADMIN}),
     "unblock": frozenset({R.OPERATOR, R.ADMIN}),
     "history": frozenset({R.SELF, R.OPERATOR, R.ADMIN, R.SERVICE}),
+    "erase": frozenset({R.SELF, R.ADMIN}),
+    "export": frozenset({R.SELF, R.ADMIN}),
     "feed": frozenset({R.ADMIN, R.SERVICE}),
     "create_webhook": frozenset({R.ADMIN}),
     "list_webhooks": frozenset({R.ADMIN}),
@@ -48,7 +51,18 @@ MATRIX: Mapping[str, frozenset[Relation]] = {
     "ping_webhook": frozenset({R.ADMIN}),
     "redeliver_events": frozenset({R.ADMIN}),
     "list_deliveries": frozenset({R.ADMIN}),
+    "list_sessions": frozenset({R.SELF, R.ADMIN}),
+    "end_session": frozenset({R.SELF, R.ADMIN}),
     "log_in": frozenset({R.ANYONE}),
+    "refresh": frozenset({R.ANYONE}),
+    "log_out": frozenset({R.ANYONE}),
+    "log_out_everywhere": frozenset({R.SELF}),
+    "request_password_reset": frozenset({R.ANYONE}),
+    "reset_password": frozenset({R.ANYONE}),
+    "request_email_verification": frozenset({R.ANYONE}),
+    "verify_email": frozenset({R.ANYONE}),
+    "confirm_email_change": frozenset({R.ANYONE}),
+    "cancel_email_change": frozenset({R.ANYONE}),
 }
 """By operation: the name of the view's action."""
 
@@ -69,9 +83,10 @@ class MayCall(BasePermission):
         caller = cast(Caller | None, request.user)
         if caller is None:
             raise NotAuthenticated
-        is_self = named_user(view.kwargs, caller.id) == caller.id
+        names_nobody = "user_id" not in view.kwargs
+        is_self = names_nobody or named_user(view.kwargs, caller.id) == caller.id
         if allowed & ({Relation(role) for role in caller.roles} | ({R.SELF} if is_self else set())):
             return True
-        if is_self or "user_id" not in view.kwargs:
+        if is_self:
             raise PermissionDenied
         raise UserNotFound

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 from users import wiring
 from users.api.errors import PROBLEMS, problem_response
 from users.infrastructure import metrics as prometheus
+from users.infrastructure.keyring import JWKS_MAX_AGE_SECONDS
 
 
 def _json(content: Any, max_age: int) -> HttpResponse:
@@ -19,7 +20,7 @@ def _json(content: Any, max_age: int) -> HttpResponse:
 
 @require_safe
 def jwks(request: HttpRequest) -> HttpResponse:
-    return _json(wiring.service().keyring.jwks(), max_age=300)
+    return _json(wiring.service().keyring.jwks(), max_age=JWKS_MAX_AGE_SECONDS)
 
 
 @require_safe

@@ -21,12 +21,14 @@ from users.api.components import (
     BEARER,
     HEADERS,
     HEADERS_OF_STATUS,
+    LIMIT_HEADERS,
     PARAMETERS,
     SECURITY_SCHEMES,
     problem_example,
     problem_schema,
 )
 from users.api.errors import MEDIA_TYPE, PROBLEMS
+from users.api.limits import LIMITED_WITHIN, LIMITS
 from users.api.operations import OPERATIONS, PAGES, Json, Operation, Page
 from users.api.permissions import MATRIX, Relation
 
@@ -107,6 +109,9 @@ class ProblemSchema(AutoSchema):
     def _get_response_bodies(self, direction: str = "response") -> Json:
         described = self.described
         responses: Json = {str(described.status): self._answer(described)}
+        if described.later:
+            content = {"schema": self._schema_of(described.later), "example": described.later_example}
+            responses["202"] = _response("Not done yet.", content={JSON: content})
         if described.not_modified:
             responses["304"] = _response(
                 "Not modified: you have this version.", headers=described.answers_with
@@ -120,7 +125,8 @@ class ProblemSchema(AutoSchema):
             content = {JSON: {"schema": schema, "example": described.answer_example}}
             for media_type, (also, example) in described.also_as.items():
                 content[media_type] = {"schema": also, "example": example}
-        response = _response(described.summary, headers=described.answers_with, content=content)
+        headers = [*described.answers_with, *(LIMIT_HEADERS if is_limited(self.view.action) else ())]
+        response = _response(described.summary, headers=headers, content=content)
         if described.leads_to:
             response["links"] = {name: _ref("links", name) for name in described.leads_to}
         return response
@@ -128,12 +134,18 @@ class ProblemSchema(AutoSchema):
     def _schema_of(self, answer: type[Serializer[Any]] | tuple[type[Serializer[Any]], ...]) -> Json:
         if isinstance(answer, tuple):
             return {"oneOf": [self._schema_of(one) for one in answer]}
-        reference: Json = self.resolve_serializer(answer, "response").ref
+        component = self.resolve_serializer(answer, "response")
+        reference: Json = component.ref if component else {"type": "object"}  # none for one without fields
         return reference
 
 
 def _anyone_may(action: str) -> bool:
     return Relation.ANYONE in MATRIX[action]
+
+
+def is_limited(action: str) -> bool:
+    """Whether too many of them are refused: of every caller with a token, and of others where it matters."""
+    return not _anyone_may(action) or action in LIMITS or action in LIMITED_WITHIN
 
 
 def problems_of(action: str) -> list[str]:
@@ -142,6 +154,8 @@ def problems_of(action: str) -> list[str]:
     codes = {"invalid_request", "unavailable", *operation.problems}
     if not _anyone_may(action) or action == "register":
         codes |= {"missing_token", "invalid_token"}
+    if is_limited(action):
+        codes.add("rate_limited")
     if operation.about:
         codes.add(f"{operation.about}_not_found")
     if operation.body:

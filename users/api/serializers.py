@@ -13,7 +13,7 @@ from rest_framework import serializers
 from users.application.event_schemas import EVENT_TYPES
 from users.application.queries import MAX_PAGE, MAX_WAIT
 from users_domain.errors import InvalidUserId
-from users_domain.value_objects import Email, Role, UserId, UserStatus
+from users_domain.value_objects import Email, Locale, Role, UserId, UserStatus
 
 # As in the domain: what str.strip() takes away, and what `has_control_characters` refuses.
 _SPACE = r"\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -114,12 +114,23 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+@extend_schema_field({"type": "string", "enum": [locale.value for locale in Locale]})
+class LanguageText(Text):
+    """What Locale takes."""
+
+
 class RegisterBody(StrictSerializer):
     email = EmailText(help_text="Unique; kept in lower case, the domain as an A-label.")
     name = NameText(help_text="2 to 100 characters after trimming, no control characters.")
     password = NewPasswordText(
-        help_text="8 to 256 characters; none of the most common ones, not the address or the name.",
+        help_text="8 to 256 characters; none of the most common or breached ones, and not made of the "
+        "address, the name or this service's name alone.",
         write_only=True,
+    )
+    locale = LanguageText(
+        required=False,
+        write_only=True,
+        help_text="The language of mails to the user; else the one that `Accept-Language` prefers.",
     )
 
 
@@ -170,6 +181,10 @@ class NoBody(StrictSerializer):
 class LogInBody(StrictSerializer):
     email = Text()
     password = Text(write_only=True)
+
+
+class RefreshBody(StrictSerializer):
+    refresh = Text(write_only=True, help_text="A refresh token.")
 
 
 class Number(serializers.IntegerField):

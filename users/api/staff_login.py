@@ -3,7 +3,8 @@
 from django.http import HttpRequest
 
 from users import wiring
-from users.application.errors import InvalidCredentials
+from users.api.client import client_of
+from users.application.errors import InvalidCredentials, RateLimited
 from users.application.sessions import LogIn
 from users.models import UserRecord
 from users_domain.errors import UserBlocked
@@ -18,8 +19,14 @@ class StaffBackend:
         if username is None or password is None:
             return None
         try:
-            user = wiring.service().sessions.authenticate(LogIn(email=username, password=password))
+            address = client_of(request).address if request else ""
+            command = LogIn(email=username, password=password, address=address)
+            user = wiring.service().sessions.authenticate(command)
         except (InvalidCredentials, UserBlocked):
+            return None
+        except RateLimited as limited:
+            if request is not None:
+                request.retry_after = limited.retry_after  # type: ignore[attr-defined] # the page says so
             return None
         return UserRecord.objects.get(id=user.id.value) if user.is_staff else None
 

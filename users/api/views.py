@@ -5,6 +5,8 @@ import hmac
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from rest_framework import status
 from rest_framework.exceptions import ParseError
@@ -17,6 +19,8 @@ from users import wiring
 from users.api import serializers as forms
 from users.api.authentication import Caller, named_user
 from users.api.conditions import etag, expected_versions, is_known
+from users.api.languages import language_of
+from users.api.limits import hold, limit_headers
 from users.api.pagination import page_response
 from users.application.commands import (
     BlockUser,
@@ -27,10 +31,12 @@ from users.application.commands import (
     RenameUser,
     UnblockUser,
 )
-from users.application.ports import UserCriteria
-from users.application.representation import UserView
-from users.application.sessions import LogIn
+from users.application.limits import noted_standings
+from users.application.ports import EmailProposal, UserCriteria
+from users.application.privacy import Erased, EraseUser
+from users.application.representation import UserView, timestamp
 from users_domain.errors import UserNotFound
+from users_domain.value_objects import UserStatus
 
 Form = TypeVar("Form", bound=Serializer[Any])
 
@@ -40,9 +46,17 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
 
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with noted_standings() as standings:
+            response = super().dispatch(request, *args, **kwargs)
+        for name, value in limit_headers(standings.values()).items():
+            response[name] = value
+        return response
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         request._request.operation = self.action  # type: ignore[attr-defined]
         super().initial(request, *args, **kwargs)
+        hold(request, self.action)
 
     def body(self, form: type[Form]) -> dict[str, Any]:
         filled = form(data=self.request.data)
@@ -81,15 +95,19 @@ class UserViewSet(Endpoint):
         fields = self.body(forms.RegisterBody)
         actor = self.caller.actor if request.user else None
         key = _idempotency_key(request)
-        view = wiring.service().commands.register(
-            RegisterUser(
-                **fields,
-                by=actor,
-                scope=actor.id if actor else "anonymous",
-                idempotency_key=key,
-                fingerprint=_fingerprint(fields) if key else "",
-            )
+        quiet = settings.REGISTRATION_DISCLOSURE == "accepted" and not (actor and actor.roles)
+        command = RegisterUser(
+            **({"locale": language_of(request)} | fields),
+            by=actor,
+            scope=actor.id if actor else "anonymous",
+            idempotency_key=key,
+            fingerprint=_fingerprint(fields | {"quiet": quiet}) if key else "",
         )
+        if quiet:
+            # Draining the event of a new user would take longer than all that a taken address costs.
+            wiring.service().unattended.register_quietly(command)
+            return Response({}, status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"})
+        view = wiring.service().commands.register(command)
         response = user_response(view, status.HTTP_201_CREATED)
         response["Location"] = reverse("user", kwargs={"user_id": view.id})
         return response
@@ -117,7 +135,8 @@ class UserViewSet(Endpoint):
 
     def change_email(self, request: Request, user_id: str) -> Response:
         command = ChangeEmail(**self.body(forms.ChangeEmailBody), **self.command_fields())
-        return user_response(wiring.service().commands.change_email(command))
+        changed = wiring.service().commands.change_email(command)
+        return _proposed(changed) if isinstance(changed, EmailProposal) else user_response(changed)
 
     def change_password(self, request: Request, user_id: str) -> Response:
         command = ChangePassword(**self.body(forms.ChangePasswordBody), **self.command_fields())
@@ -145,19 +164,43 @@ class UserViewSet(Endpoint):
         )
         return page_response(request, page.results, cursor=page.cursor)
 
+    def erase(self, request: Request, user_id: str) -> Response:
+        erased = wiring.service().privacy.erase(EraseUser(**self.command_fields()))
+        return Response(
+            erasure_fields(erased), headers={"ETag": etag(erased.version), "Cache-Control": "no-store"}
+        )
 
-class TokenViewSet(Endpoint):
-    """Whoever logs in is nobody yet: a token that he still carries, expired or not, is not looked at."""
-
-    authentication_classes = ()
-
-    def log_in(self, request: Request) -> Response:
-        access = wiring.service().sessions.log_in(LogIn(**self.body(forms.LogInBody)))
-        return Response({"access": access}, headers={"Cache-Control": "no-store"})
+    def export(self, request: Request, user_id: str) -> StreamingHttpResponse:
+        target = self.target()
+        return StreamingHttpResponse(
+            wiring.service().privacy.export(target),
+            content_type="application/json",
+            headers={
+                "Content-Disposition": f'attachment; filename="user-{target}.json"',
+                "Cache-Control": "no-store",
+            },
+        )
 
 
 def user_response(view: UserView, code: int = status.HTTP_200_OK) -> Response:
     return Response(view.json, status=code, headers=_user_headers(view))
+
+
+def _proposed(proposal: EmailProposal) -> Response:
+    """Not changed yet, and so without a version."""
+    fields = {"email": proposal.email, "expires_at": timestamp(proposal.expires_at)}
+    return Response(fields, status=status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"})
+
+
+def erasure_fields(erased: Erased) -> dict[str, Any]:
+    return {
+        "id": erased.id,
+        "status": UserStatus.ERASED.value,
+        "erased_at": timestamp(erased.erased_at),
+        "version": erased.version,
+        "event_id": str(erased.event_id),
+        "receipt": erased.receipt,
+    }
 
 
 def _user_headers(view: UserView) -> dict[str, str]:

@@ -11,21 +11,24 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from random import uniform
 from typing import ClassVar
 
 from users.application.errors import IdempotencyKeyReused
 from users.application.ports import (
     Answered,
     Clock,
+    EmailProposal,
     IdempotencyKeys,
     KeyTaken,
+    Mailbox,
+    MailKind,
     Measure,
     PasswordHasher,
     PasswordPolicy,
     UnitOfWork,
 )
 from users.application.representation import UserView, view_of
+from users.application.reruns import Reruns, Result
 from users_domain.errors import (
     ConcurrentUpdate,
     InvalidBlock,
@@ -37,9 +40,8 @@ from users_domain.errors import (
 )
 from users_domain.repository import UserRepository
 from users_domain.user import User
-from users_domain.value_objects import Actor, BlockReason, Email, Role, UserId, UserName
+from users_domain.value_objects import Actor, BlockReason, Email, Locale, Role, UserId, UserName
 
-RERUNS = 3
 ANY_VERSION: frozenset[int] = frozenset()
 
 
@@ -50,6 +52,7 @@ class RegisterUser:
     email: str
     name: str
     password: str = field(repr=False)
+    locale: str = Locale.ENGLISH
     by: Actor | None = None
     scope: str = ""
     idempotency_key: str | None = None
@@ -63,6 +66,7 @@ class RegisterStaff:
     email: str
     name: str
     password: str = field(repr=False)
+    locale: str = Locale.ENGLISH
     roles: tuple[str, ...]
     by: Actor
 
@@ -133,6 +137,9 @@ OnOneUser = RenameUser | ChangeEmail | ChangePassword | ChangeRoles | BlockUser 
 Change = Callable[[User, datetime, UserRepository], None]
 """What one command does to its user; the repository answers what the user alone cannot know."""
 
+ProposeEmail = Callable[[User, Email], EmailProposal]
+"""For the user as he was when his password was found right. Raises EmailUnchanged, ConcurrentUpdate."""
+
 
 class UserCommands:
     def __init__(
@@ -143,19 +150,24 @@ class UserCommands:
         hasher: PasswordHasher,
         policy: PasswordPolicy,
         idempotency: IdempotencyKeys,
+        mailbox: Mailbox,
         clock: Clock,
         measure: Measure,
+        propose_email: ProposeEmail | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`users` reads outside any transaction; whatever changes goes through `unit_of_work`."""
+        """`users` reads outside any transaction; whatever changes goes through `unit_of_work`. Without
+        `propose_email` a user's own address changes at once."""
         self._users = users
         self._unit_of_work = unit_of_work
         self._hasher = hasher
         self._policy = policy
         self._idempotency = idempotency
+        self._mailbox = mailbox
+        self._propose_email = propose_email
         self._clock = clock
         self._measure = measure
-        self._pause = pause
+        self._reruns = Reruns(pause)
 
     def register(self, command: RegisterUser) -> UserView:
         """Raises UserAlreadyExists, InvalidValue, IdempotencyKeyReused."""
@@ -176,6 +188,34 @@ class UserCommands:
             self._claim_key(command, view)
             users.add(user)
         return view
+
+    def register_quietly(self, command: RegisterUser) -> None:
+        """As `register`, but nobody learns whether the address was taken, by the answer or by the time that
+        it takes: its owner does, by mail. Raises InvalidValue, IdempotencyKeyReused."""
+        if self._answered(command):
+            return
+        try:
+            with self._measure("register"):
+                self._register_or_tell(command)
+        except UserAlreadyExists:
+            return
+        except KeyTaken:
+            if self._answered(command) is None:
+                raise ConcurrentUpdate from None
+
+    def _register_or_tell(self, command: RegisterUser) -> None:
+        """One hash in any case, and what is kept for the key tells nothing."""
+        user = self._newborn(command, staff=False)
+        neutral = UserView(str(user.id), version=1, token_version=1, json=b'{"version":1}')
+        try:
+            with self._unit_of_work() as users:
+                self._claim_key(command, neutral)
+                users.add(user)
+        except UserAlreadyExists:
+            with self._unit_of_work():
+                self._claim_key(command, neutral)
+                self._mailbox.post(MailKind.ALREADY_REGISTERED, email=str(user.email))
+            raise
 
     def _refuse_taken(self, email: Email, command: RegisterUser) -> None:
         """Saves the hash of whoever comes late, and guards nothing: the unique index has the last word."""
@@ -203,13 +243,14 @@ class UserCommands:
         first: Callable[[Email], object] = lambda email: None,
     ) -> User:
         """Checked, with his password hashed, and not saved yet. `first` as in `PasswordHasher.hash`."""
-        email, name = Email(command.email), UserName(command.name)
+        email, name, locale = Email(command.email), UserName(command.name), Locale.parse(command.locale)
         self._policy.check(command.password, email=str(email), name=str(name), staff=staff)
         return User.register(
             id=UserId.new(),
             email=email,
             name=name,
             password_hash=self._hasher.hash(command.password, first=lambda: first(email)),
+            locale=locale,
             by=command.by,
             now=self._clock(),
         )
@@ -218,19 +259,28 @@ class UserCommands:
         name = UserName(command.name)
         return self._change("rename", command, lambda user, now, _: user.rename(name, by=command.by, now=now))
 
-    def change_email(self, command: ChangeEmail) -> UserView:
-        """Raises WrongPassword, UserAlreadyExists."""
+    def change_email(self, command: ChangeEmail) -> UserView | EmailProposal:
+        """A proposal where the user himself has to prove the address first. Raises WrongPassword,
+        UserAlreadyExists."""
         email = Email(command.email)
         own = command.by.id == str(UserId.parse(command.user_id))
 
-        def attempt() -> UserView:
+        def attempt() -> UserView | EmailProposal:
             proof = self._proven(command.user_id, command.password, command.expected) if own else None
+            if proof and self._propose_email:
+                return self._propose_email(proof, email)
             return self._attempt(
-                command, lambda user, now, _: user.change_email(email, by=command.by, now=now), proof
+                command, lambda user, now, _: self._move(user, email, by=command.by, now=now), proof
             )
 
         with self._measure("change_email"):
             return self._again(attempt, command.expected)
+
+    def _move(self, user: User, email: Email, *, by: Actor, now: datetime) -> None:
+        """To another address; at the one that he had until now he is told."""
+        former = str(user.email)
+        user.change_email(email, by=by, now=now)
+        self._mailbox.post(MailKind.EMAIL_CHANGED, user_id=str(user.id), email=former)
 
     def change_password(self, command: ChangePassword) -> UserView:
         """Raises WrongPassword, InvalidPassword."""
@@ -297,17 +347,13 @@ class UserCommands:
             users.save(user)
         return view_of(user)
 
-    def _again(self, attempt: Callable[[], UserView], expected: frozenset[int]) -> UserView:
-        for run in range(RERUNS + 1):
-            try:
-                return attempt()
-            except ConcurrentUpdate:
-                if expected:
-                    raise VersionMismatch from None
-                if run == RERUNS:
-                    raise
-                self._pause(uniform(0, 0.01) * 2**run)  # noqa: S311 - spreads the rivals, guards nothing
-        raise AssertionError("unreachable")
+    def _again(self, attempt: Callable[[], Result], expected: frozenset[int]) -> Result:
+        if not expected:
+            return self._reruns(attempt)
+        try:
+            return attempt()
+        except ConcurrentUpdate:
+            raise VersionMismatch from None
 
     def _get(self, users: UserRepository, user_id: str, expected: frozenset[int]) -> User:
         user = users.get(UserId.parse(user_id))

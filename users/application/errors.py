@@ -10,10 +10,15 @@
      ├── EventNotFound
      ├── InvalidWebhook         an endpoint's address, event types or description
      ├── WebhookNotFound
+     ├── InvalidLink            what came by mail proves nothing, or not any more
      ├── Forbidden              not by this caller
+     ├── InvalidToken           a refresh token that is none of ours, or is worth nothing any more
+     ├── SessionNotFound
+     ├── RateLimited            too often; not yet again
      └── Unavailable            try again later
 """
 
+import math
 from typing import ClassVar
 
 
@@ -82,9 +87,41 @@ class WebhookNotFound(ApplicationError):
     message = "There is no such webhook."
 
 
+class InvalidLink(ApplicationError):
+    """One refusal for all: what we never wrote, what has run out, what was used, and what the account has
+    outlived."""
+
+    code = "invalid_request"
+    message = "This link is not valid, or not any more; ask for a new one."
+    field = "token"
+    reason = "invalid_link"
+
+
 class Forbidden(ApplicationError):
     code = "forbidden"
     message = "This is for admins."
+
+
+class InvalidToken(ApplicationError):
+    code = "invalid_token"
+    message = "This token is not valid, or not any more; log in again."
+
+
+class SessionNotFound(ApplicationError):
+    code = "session_not_found"
+    message = "There is no such session, or it has ended."
+
+
+class RateLimited(ApplicationError):
+    """`retry_after`: whole seconds after which the same is let through; `policy`: which limit it was."""
+
+    code = "rate_limited"
+    message = "That was too often; come back later."
+
+    def __init__(self, retry_after: float, *, policy: str = "") -> None:
+        super().__init__()
+        self.retry_after = max(1, math.ceil(retry_after))
+        self.policy = policy
 
 
 class Unavailable(ApplicationError):

@@ -67,6 +67,14 @@ HELP: Mapping[str, Help] = {
     "changed_at": Help("When it changed.", _TIME),
     "blocked_at": Help("Since when.", _TIME),
     "unblocked_at": Help("Since when.", _TIME),
+    "verified_at": Help("When it was proven.", _TIME),
+    "session_id": Help(
+        "Which session, as in the claim `sid` of its tokens; null for all of them.",
+        "0198c1a2-7c20-7b3c-8d11-0c5e1f2a3b4c",
+    ),
+    "cause": Help("`log_out`, `log_out_everywhere`, `revoked` or `token_reused`.", "log_out"),
+    "ended_at": Help("Since when.", _TIME),
+    "erased_at": Help("Since when.", _TIME),
 }
 """Of fields by name; a test asks for each. Those that mean something else in one event have no place here."""
 

@@ -77,9 +77,10 @@ class UserQueries:
                 raise VersionMismatch("The user has not reached the version that you named.")
             return view
 
-    def token_version(self, user_id: str, *, seen: UserView | None = None) -> int:
-        """Which access tokens of the user count. `seen` as in `get`. Raises UserNotFound."""
-        return (seen or self._read(user_id, self._cache.get(user_id))).token_version
+    def account(self, user_id: str, *, seen: UserView | None = None) -> UserView:
+        """The user, to judge his access tokens by; not counted as a read. `seen` as in `get`. Raises
+        UserNotFound."""
+        return seen or self._read(user_id, self._cache.get(user_id))
 
     def _get(self, user_id: str, min_version: int, seen: UserView | None) -> UserView:
         answer = CacheAnswer("hit", view=seen) if seen else self._cache.get(user_id)

@@ -1,5 +1,6 @@
 """The one representation of a user, the same for every reader, so that its bytes can be kept ready."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import orjson
 
 from users_domain.user import User
+from users_domain.value_objects import UserStatus
 
 
 def timestamp(moment: datetime) -> str:
@@ -16,20 +18,25 @@ def timestamp(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """`json`: the representation, ready to send. `version` and `token_version` stand beside it because
-    the cache and the authenticator ask for them without reading the JSON."""
+    """`json`: the representation, ready to send. The version, and what decides which access tokens count,
+    stand beside it because the cache and the authenticator ask for them without reading the JSON."""
 
     id: str
     version: int
     token_version: int
     json: bytes
+    ended_sessions: frozenset[str] = frozenset()
+
+    def accepts(self, token_version: object, session_id: object) -> bool:
+        """Whether an access token with these claims still counts."""
+        return token_version == self.token_version and session_id not in self.ended_sessions
 
 
 def representation(
     *,
     id: str,
-    email: str,
-    name: str,
+    email: str | None,
+    name: str | None,
     status: str,
     block: tuple[str, datetime, datetime | None, str] | None,
     roles: list[str],
@@ -38,7 +45,8 @@ def representation(
     updated_at: datetime,
     version: int,
 ) -> dict[str, Any]:
-    """The fields of the wire, in their order. `block` is reason, at, until, by."""
+    """The fields of the wire, in their order. `block` is reason, at, until, by. An erased user has neither
+    address nor name."""
     return {
         "id": id,
         "email": email,
@@ -61,11 +69,11 @@ def representation(
 
 def representation_of(user: User) -> dict[str, Any]:
     """As `representation`, from the aggregate that a command has just saved."""
-    block = user.current_block
+    block, erased = user.current_block, user.status is UserStatus.ERASED
     return representation(
         id=str(user.id),
-        email=str(user.email),
-        name=str(user.name),
+        email=None if erased else str(user.email),
+        name=None if erased else str(user.name),
         status=user.status.value,
         block=(str(block.reason), block.at, block.until, block.by) if block else None,
         roles=[role.value for role in user.roles],
@@ -78,10 +86,15 @@ def representation_of(user: User) -> dict[str, Any]:
 
 def view_of(user: User) -> UserView:
     """The user as he is now."""
-    return ready(representation_of(user), token_version=user.token_version)
+    ended = (str(session.id) for session in user.ended_sessions)
+    return ready(representation_of(user), token_version=user.token_version, ended_sessions=ended)
 
 
-def ready(fields: dict[str, Any], *, token_version: int) -> UserView:
+def ready(fields: dict[str, Any], *, token_version: int, ended_sessions: Iterable[str] = ()) -> UserView:
     return UserView(
-        id=fields["id"], version=fields["version"], token_version=token_version, json=orjson.dumps(fields)
+        id=fields["id"],
+        version=fields["version"],
+        token_version=token_version,
+        json=orjson.dumps(fields),
+        ended_sessions=frozenset(ended_sessions),
     )

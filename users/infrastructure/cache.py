@@ -1,8 +1,8 @@
 """Users in Redis, as ready JSON. The promise: no completed write is ever followed by an older read.
 
-Entry `user:{<id>}`: a line `<epoch> <version> <token version>`, then the JSON. Beside it a lease,
-`user:{<id>}:lease`. Why a plain set or delete does not keep the promise, and this does, is told in
-docs/adr/0004-cache-leases.md.
+Entry `user:{<id>}`: a line `<epoch> <version> <token version>`, with the ids of sessions that have ended
+behind it, then the JSON. Beside it a lease, `user:{<id>}:lease`. Why a plain set or delete does not keep the
+promise, and this does, is told in docs/adr/0004-cache-leases.md.
 
 - A reader who misses takes the lease, reads the primary, and fills only while the lease is still his.
 - A writer, after commit and before he answers, deletes the lease, so that no reader who saw the old
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from secrets import token_hex
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 from redis import Redis
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 EPOCH = "users:cache:epoch"
 LEASE_MILLISECONDS = 3000
-ENTRY = re.compile(rb"\S+ (\d{1,10}) (\d{1,10})\n(\{.+\})", re.DOTALL)
+ENTRY = re.compile(rb"\S+ (\d{1,10}) (\d{1,10})((?: [0-9a-f-]{36})*)\n(\{.+\})", re.DOTALL)
 
 ACQUIRE = """
 local epoch = redis.call('GET', KEYS[3])
@@ -38,7 +38,7 @@ if not epoch then
     redis.call('SET', KEYS[3], epoch)
 end
 local entry = redis.pcall('GET', KEYS[1])
-if type(entry) == 'string' and string.match(entry, '^(%S+) %d+ %d+\\n') == epoch then
+if type(entry) == 'string' and string.match(entry, '^(%S+) %d+ %d+[ %x-]*\\n') == epoch then
     return {entry, false}
 elseif entry then
     redis.call('DEL', KEYS[1])
@@ -95,6 +95,12 @@ return behind
 """
 
 
+class Companion(Protocol):
+    """Something else to ask of Redis, which reads our keys along with it."""
+
+    def fetch(self, redis: Redis, keys: Sequence[str]) -> list[bytes | None]: ...
+
+
 class RedisUserCache:
     def __init__(self, link: RedisLink, *, ttl_seconds: int, repair_pause_seconds: float = 0.05) -> None:
         self._link = link
@@ -120,15 +126,15 @@ class RedisUserCache:
             return CacheAnswer("hit", view=view)
         return CacheAnswer("miss", lease=lease.decode() if lease else None)
 
-    def peek(self, user_ids: Sequence[str]) -> dict[str, UserView]:
-        """Those of the users that are here, in one round trip; takes no lease."""
+    def peek(self, user_ids: Sequence[str], *, along: Companion | None = None) -> dict[str, UserView]:
+        """Those of the users that are here, in one round trip, `along` with what else there is to ask;
+        takes no lease."""
         if not self._trusted.is_set():
             return {}
         try:
             with self._link.client() as redis:
-                epoch, *entries = cast(
-                    list[bytes | None], redis.mget([EPOCH, *(_entry_key(user_id) for user_id in user_ids)])
-                )
+                keys = [EPOCH, *map(_entry_key, user_ids)]
+                epoch, *entries = along.fetch(redis, keys) if along else _mget(redis, keys)
         except RedisAway:
             return {}
         return {
@@ -141,7 +147,7 @@ class RedisUserCache:
         """A fill that fails loses nothing: the next reader fills."""
         if not self._trusted.is_set():
             return
-        arguments: list[str | int | bytes] = [lease, view.version, view.token_version, view.json, self._ttl]
+        arguments: list[str | int | bytes] = [lease, view.version, _tokens(view), view.json, self._ttl]
         try:
             with self._link.client() as redis:
                 redis.register_script(FILL)(keys=_keys(view.id), args=arguments)
@@ -178,10 +184,16 @@ class RedisUserCache:
         # A pipeline first asks whether Redis knows the script: not worth it for one.
         with redis.pipeline(transaction=False) if len(views) > 1 else nullcontext() as pipeline:
             for view in views:
-                arguments: list[str | int | bytes] = [view.version, view.token_version, view.json, self._ttl]
+                arguments: list[str | int | bytes] = [view.version, _tokens(view), view.json, self._ttl]
                 script(keys=_keys(view.id), args=arguments, client=pipeline)
             if pipeline:
                 pipeline.execute()
+
+    def forget(self, user_id: str) -> None:
+        """After commit: whoever reads the user next reads the primary, and nobody fills what he has read
+        before. Raises RedisAway."""
+        with self._link.client() as redis:
+            redis.delete(*_keys(user_id)[:2])
 
     def distrust(self) -> None:
         """Makes all entries worthless, at once if Redis answers, else as soon as it does."""
@@ -215,6 +227,10 @@ class RedisUserCache:
         return self._trusted.is_set()
 
 
+def _mget(redis: Redis, keys: Sequence[str]) -> list[bytes | None]:
+    return cast(list[bytes | None], redis.mget(keys))
+
+
 def _entry_key(user_id: str) -> str:
     return f"user:{{{user_id}}}"
 
@@ -227,4 +243,12 @@ def _keys(user_id: str) -> list[str]:
 def _view(user_id: str, entry: bytes) -> UserView | None:
     """None for what was not written here: others may reach this Redis too."""
     parts = ENTRY.fullmatch(entry)
-    return parts and UserView(user_id, int(parts[1]), int(parts[2]), parts[3])
+    if parts is None:
+        return None
+    ended = frozenset(parts[3].decode().split())
+    return UserView(user_id, int(parts[1]), int(parts[2]), parts[4], ended)
+
+
+def _tokens(view: UserView) -> str:
+    """What decides which access tokens count, as it stands in the entry."""
+    return " ".join([str(view.token_version), *sorted(view.ended_sessions)])

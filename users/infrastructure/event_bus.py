@@ -1,9 +1,9 @@
 """Redis as the events' way out: the durable stream, and Pub/Sub beside it to wake simple listeners."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis, ResponseError
 
@@ -61,6 +61,7 @@ MESSAGE_BYTES = 8 * 1024 * 1024
 
 PAGE = 1000
 EVENT_ID = re.compile(rb'"event_id":\s*"([^"]*)"')
+USER_ID = re.compile(rb'"user_id":\s*"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,24 @@ class EventBus:
         the top is below `floor`. Raises RedisAway."""
         with self._link.client() as redis:
             redis.register_script(GO_ON_BEHIND)(keys=[self._stream], args=[sequence, floor])
+
+    def delete(self, sequences: Sequence[int]) -> None:
+        """Takes these out of the stream, whose top stays: none of them can be added again, and readers take
+        the hole for one of trimming. Raises RedisAway."""
+        with self._link.client() as redis:
+            for start in range(0, len(sequences), PAGE):
+                redis.xdel(self._stream, *(f"{sequence}-0" for sequence in sequences[start : start + PAGE]))
+
+    def about(self, user_ids: Collection[str], *, until: int) -> Iterator[int]:
+        """The sequences up to `until` whose entries are about one of these users. Raises RedisAway."""
+        after = "-"
+        with self._link.client() as redis:
+            while page := cast(Any, redis.xrange(self._stream, after, f"{until}-0", count=PAGE)):
+                for entry_id, fields in page:
+                    named = USER_ID.search(fields.get(b"event", b""))
+                    if named and named[1].decode() in user_ids:
+                        yield int(entry_id.partition(b"-")[0])
+                after = f"({page[-1][0].decode()}"
 
     def top(self) -> int:
         """The highest sequence that the stream has ever had, 0 for none. Raises RedisAway."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -19,8 +20,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from users.application.ports import MailKind
 from users.application.webhook_endpoint import EndpointState
 from users.infrastructure import outbox
+from users.infrastructure.mail import queue as mail_queue
 from users.infrastructure.relay import REASONS
 from users.infrastructure.webhooks import store
 
@@ -45,14 +48,33 @@ RELAY_FAILURES = Counter(
 WEBHOOK_DELIVERIES = Counter(
     "user_webhook_deliveries", "Messages sent to webhooks, by whether they were accepted.", ["outcome"]
 )
+MAILS = Counter("user_mails", "Mails, by what has become of them.", ["kind", "outcome"])
+RATE_LIMITED = Counter("user_rate_limited", "Requests refused for coming too often, by limit.", ["policy"])
+SECURITY_EVENTS = Counter("user_security_events", "What a security officer wants to hear of.", ["event"])
+SECURITY_EVENT_NAMES = (
+    "login_succeeded",
+    "login_refused",
+    "login_limited",
+    "login_from_new_network",
+    "mailbox_proven",
+    "account_under_attack",
+    "refresh_token_reused",
+)
 
 for _status in ("success", "error"):
     CREATIONS.labels(_status)
+for _event in SECURITY_EVENT_NAMES:
+    SECURITY_EVENTS.labels(_event)
+for _policy in settings.RATE_LIMIT_POLICIES:
+    RATE_LIMITED.labels(_policy)
 for _result in ("hit", "miss", "bypass"):
     CACHE_REQUESTS.labels(_result)
 for _reason in REASONS:
     RELAY_FAILURES.labels(_reason)
 
+for _kind in MailKind:
+    for _outcome in ("sent", "failed", "given_up", "dropped"):
+        MAILS.labels(_kind.value, _outcome)
 for _outcome in ("success", "failure"):
     WEBHOOK_DELIVERIES.labels(_outcome)
 
@@ -70,8 +92,8 @@ def measure_command(operation: str) -> Iterator[None]:
 
 
 @contextmanager
-def measure_login(operation: str) -> Iterator[None]:
-    """`status`: success, or the stable code of the refusal."""
+def measure_session(operation: str) -> Iterator[None]:
+    """As `measure_command`; logins are counted too, by success, or the stable code of the refusal."""
     status = "error"
     try:
         with measure_command(operation):
@@ -81,7 +103,8 @@ def measure_login(operation: str) -> Iterator[None]:
         status = getattr(error, "code", status)
         raise
     finally:
-        LOGINS.labels(status).inc()
+        if operation == "log_in":
+            LOGINS.labels(status).inc()
 
 
 @contextmanager
@@ -97,7 +120,7 @@ class OutboxCollector(Collector):
     """Gauges that are read from PostgreSQL at scrape time, and so right with any number of processes."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for gauges in (_backlog, _set_aside, _heartbeat, _webhooks):
+        for gauges in (_backlog, _set_aside, _heartbeat, _webhooks, _mails):
             try:
                 yield from gauges()
             except (DatabaseError, InterfaceError) as error:  # the other metrics are wanted all the more
@@ -140,6 +163,14 @@ def _webhooks() -> Iterator[GaugeMetricFamily]:
         "user_webhook_lag_events",
         "Events behind the position of the enabled webhook that is furthest behind.",
         value=census.lag,
+    )
+
+
+def _mails() -> Iterator[GaugeMetricFamily]:
+    backlog = mail_queue.backlog()
+    yield GaugeMetricFamily("user_mails_pending", "Mails that are to be sent.", value=backlog.pending)
+    yield GaugeMetricFamily(
+        "user_mails_lag_seconds", "Age of the oldest mail that was not tried yet.", value=backlog.lag_seconds
     )
 
 

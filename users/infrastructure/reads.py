@@ -29,6 +29,7 @@ COLUMNS = (
     "updated_at",
     "version",
     "token_version",
+    "ended_sessions",
 )
 
 
@@ -38,7 +39,7 @@ class DatabaseReads:
 
     def views(self, user_ids: Collection[str]) -> list[UserView]:
         rows = UserRecord.objects.filter(id__in=user_ids).values_list(*COLUMNS)
-        return [ready(_fields(row), token_version=row[-1]) for row in rows]
+        return [ready(_fields(row), token_version=row[-2], ended_sessions=row[-1]) for row in rows]
 
     def users(self, criteria: UserCriteria, after: Position | None, limit: int) -> list[Listed]:
         rows = _matching(criteria)
@@ -110,9 +111,9 @@ def _matching(criteria: UserCriteria) -> QuerySet[UserRecord]:
 
 
 def _fields(row: Sequence[Any]) -> dict[str, Any]:
-    (id_, email, name, status, roles, verified, reason, at, until, by, created_at, updated_at, version, _) = (
-        row
-    )
+    id_, email, name, status, roles, verified, reason, at, until, by, created_at, updated_at, version = row[
+        :13
+    ]
     return representation(
         id=str(id_),
         email=email,

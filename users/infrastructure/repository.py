@@ -1,13 +1,16 @@
 """UserRepository over Django's ORM: two mapping functions and a compare-and-swap."""
 
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError
 
 from users.models import EMAIL_UNIQUE, UserRecord
 from users_domain.errors import ConcurrentUpdate, UserAlreadyExists, UserNotFound
-from users_domain.user import Block, User
-from users_domain.value_objects import BlockReason, Email, Role, UserId, UserName, UserStatus
+from users_domain.user import Block, EndedSession, User
+from users_domain.value_objects import BlockReason, Email, Locale, Role, UserId, UserName, UserStatus
 
 
 class DjangoUserRepository:
@@ -52,7 +55,7 @@ class DjangoUserRepository:
 
     def _one(self, **condition: object) -> User:
         try:
-            return _user(UserRecord.objects.get(**condition))
+            return _user(UserRecord.objects.exclude(status=UserStatus.ERASED).get(**condition))
         except UserRecord.DoesNotExist:
             raise UserNotFound from None
 
@@ -68,19 +71,23 @@ def _named(error: IntegrityError) -> Exception:
 
 
 def _columns(user: User) -> dict[str, Any]:
+    """Of an erased user nothing that says who he was."""
     block = user.current_block
+    erased = user.status is UserStatus.ERASED
     return {
-        "email": user.email.value,
-        "name": user.name.value,
+        "email": None if erased else user.email.value,
+        "name": None if erased else user.name.value,
         "status": user.status.value,
         "roles": sorted(role.value for role in user.roles),
-        "password_hash": user.password_hash,
+        "password_hash": "" if erased else user.password_hash,
         "email_verified": user.email_verified,
+        "locale": None if erased else user.locale.value,
         "block_reason": block and block.reason.value,
         "blocked_at": block and block.at,
         "blocked_until": block and block.until,
         "blocked_by": block and block.by,
         "token_version": user.token_version,
+        "ended_sessions": {str(ended.id): ended.at.isoformat() for ended in user.ended_sessions},
         "created_at": user.created_at,
         "updated_at": user.updated_at,
         "version": user.version,
@@ -90,14 +97,19 @@ def _columns(user: User) -> dict[str, Any]:
 def _user(record: UserRecord) -> User:
     return User(
         id=UserId(record.id),
-        email=Email(record.email),
-        name=UserName(record.name),
+        email=Email(record.email or ""),
+        name=UserName(record.name or ""),
         status=UserStatus(record.status),
         roles=frozenset(Role(role) for role in record.roles),
         password_hash=record.password_hash,
         email_verified=record.email_verified,
+        locale=Locale(record.locale or ""),
         current_block=_block(record),
         token_version=record.token_version,
+        ended_sessions=tuple(
+            EndedSession(id=UUID(session_id), at=datetime.fromisoformat(at))
+            for session_id, at in sorted(record.ended_sessions.items(), key=itemgetter(1))
+        ),
         created_at=record.created_at,
         updated_at=record.updated_at,
         version=record.version,

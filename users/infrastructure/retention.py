@@ -12,7 +12,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Max, Min, Q
 
 from users.infrastructure import outbox
-from users.models import OutboxEvent, WebhookEndpoint
+from users.models import MailPosition, OutboxEvent, WebhookEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ def boundary(keep: int) -> Boundary:
     position = WebhookEndpoint.objects.filter(wanting).aggregate(position=Min("position"))["position"]
     if position is not None:
         bounds.append(Boundary(position, "a webhook still needs those behind it"))
+    mailed = MailPosition.objects.values_list("position", flat=True).first()
+    if mailed is not None:
+        bounds.append(Boundary(mailed, "the mails about those behind it are not in the queue yet"))
     return min(bounds, key=lambda bound: bound.sequence)
 
 

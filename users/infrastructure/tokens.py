@@ -1,110 +1,22 @@
-"""Access tokens: simplejwt's token class over a keyring of our own.
+"""Tokens: simplejwt's token classes over backends of our own.
 
-The algorithm comes from the key, never from the token's header (RFC 8725, 3.1); `kid` is the key's
-RFC 7638 thumbprint; headers that point elsewhere (`jku`, `x5u`, `jwk`) are not looked at."""
+Others verify access tokens, by our public keys. Refresh tokens are read here alone, so they are sealed with a
+secret: nobody takes one for an access token, and exchanging the keys of these has nothing to do with them."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from rest_framework_simplejwt.exceptions import TokenBackendError
-from rest_framework_simplejwt.tokens import AccessToken
+from django.utils.crypto import salted_hmac
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from users.application.errors import InvalidToken
+from users.application.session import Refresh
+from users.infrastructure.keyring import MAX_TOKEN_BYTES, Keyring
 from users_domain.user import User
-
-MAX_TOKEN_BYTES = 4096
-REQUIRED_CLAIMS = ["iss", "aud", "sub", "roles", "tv", "sid", "jti", "iat", "exp", "token_type"]
-THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    private: PrivateKey
-    algorithm: str
-    public_jwk: dict[str, Any]
-
-    @property
-    def kid(self) -> str:
-        return str(self.public_jwk["kid"])
-
-    @classmethod
-    def load(cls, pem: bytes) -> "SigningKey":
-        """From an unencrypted PEM of RSA (2048 bits at least), P-256 or Ed25519. Raises ValueError."""
-        key = serialization.load_pem_private_key(pem, password=None)
-        match key:
-            case rsa.RSAPrivateKey() if key.key_size >= 2048:
-                algorithm, jwk = "RS256", RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
-            case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP256R1):
-                algorithm, jwk = "ES256", ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
-            case ed25519.Ed25519PrivateKey():
-                algorithm, jwk = "EdDSA", OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
-            case _:
-                raise ValueError("A signing key is RSA with 2048 bits or more, P-256 or Ed25519.")
-        members = {name: jwk[name] for name in THUMBPRINT_MEMBERS[jwk["kty"]]}
-        public = {**members, "kid": _thumbprint(members), "alg": algorithm, "use": "sig"}
-        return cls(key, algorithm, public)
-
-
-def _thumbprint(members: dict[str, Any]) -> str:
-    """RFC 7638: over the required members, in lexical order, without white space."""
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
-
-
-class Keyring:
-    """The keys whose tokens are believed; the first one signs. A token backend in simplejwt's sense."""
-
-    def __init__(self, keys: Sequence[SigningKey], *, issuer: str, audience: str) -> None:
-        self._active = keys[0]
-        self._keys = {key.kid: key for key in keys}
-        self._issuer = issuer
-        self._audience = audience
-
-    def encode(self, payload: dict[str, Any]) -> str:
-        claims = {**payload, "iss": self._issuer, "aud": self._audience}
-        headers = {"kid": self._active.kid, "typ": "JWT"}
-        return jwt.encode(claims, self._active.private, algorithm=self._active.algorithm, headers=headers)
-
-    def decode(self, token: str | bytes, verify: bool = True) -> dict[str, Any]:
-        """The claims of a token that is ours and in time. Raises TokenBackendError."""
-        if not verify:
-            raise TokenBackendError("Unverified tokens are not read.")
-        if len(token) > MAX_TOKEN_BYTES:
-            raise TokenBackendError("The token is too long.")
-        try:
-            header = jwt.get_unverified_header(token)
-            key = self._keys.get(header.get("kid", ""))
-            if key is None or "crit" in header or header.get("alg") != key.algorithm:
-                raise TokenBackendError("The token names no key of ours.")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key.private.public_key(),
-                algorithms=[key.algorithm],
-                audience=self._audience,
-                issuer=self._issuer,
-                options={"require": REQUIRED_CLAIMS},
-            )
-        except (jwt.InvalidTokenError, ValueError, TypeError) as error:
-            raise TokenBackendError("The token is not valid.") from error
-        return claims
-
-    def get_leeway(self) -> timedelta:
-        return timedelta(0)
-
-    def jwks(self) -> dict[str, Any]:
-        """The public keys (RFC 7517)."""
-        return {"keys": [key.public_jwk for key in self._keys.values()]}
 
 
 class SignedAccessTokens:
@@ -127,8 +39,77 @@ class SignedAccessTokens:
         return payload
 
 
-def pem_of(key: PrivateKey) -> bytes:
-    """As `SigningKey.load` reads it."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+class Seal:
+    """Signs with the first secret and believes all. A token backend in simplejwt's sense."""
+
+    TYPE = "refresh+jwt"
+    ALGORITHM = "HS256"
+    CLAIMS = ("iss", "aud", "sub", "sid", "jti", "iat", "exp", "token_type")
+
+    def __init__(self, secrets: Sequence[str], *, issuer: str) -> None:
+        self._keys = [
+            salted_hmac("users.refresh", "key", secret=secret, algorithm="sha256").digest()
+            for secret in secrets
+        ]
+        self._issuer = issuer
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        claims = {**payload, "iss": self._issuer, "aud": self._issuer}
+        return jwt.encode(claims, self._keys[0], algorithm=self.ALGORITHM, headers={"typ": self.TYPE})
+
+    def decode(self, token: str, verify: bool = True) -> dict[str, Any]:
+        """The claims of a token that is ours and in time. Raises TokenBackendError."""
+        if not verify or len(token) > MAX_TOKEN_BYTES:
+            raise TokenBackendError("Such tokens are not read.")
+        for key in self._keys:
+            try:
+                return self._read(token, key)
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as error:
+                raise TokenBackendError("The token is not valid.") from error
+        raise TokenBackendError("The token is not ours.")
+
+    def _read(self, token: str, key: bytes) -> dict[str, Any]:
+        if jwt.get_unverified_header(token) != {"alg": self.ALGORITHM, "typ": self.TYPE}:
+            raise ValueError("The header is not one of ours.")
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[self.ALGORITHM],
+            audience=self._issuer,
+            issuer=self._issuer,
+            options={"require": list(self.CLAIMS)},
+        )
+
+    def get_leeway(self) -> timedelta:
+        return timedelta(0)
+
+
+class SealedRefreshTokens:
+    def __init__(self, seal: Seal, *, lifetime: timedelta) -> None:
+        self._class = type("RefreshToken", (RefreshToken,), {"_token_backend": seal, "lifetime": lifetime})
+
+    def issue(self, refresh: Refresh) -> str:
+        token = self._class()
+        token.payload |= {
+            "sub": refresh.user_id,
+            "sid": str(refresh.session_id),
+            "jti": str(refresh.jti),
+            "iat": int(refresh.issued_at.timestamp()),
+            "exp": int(refresh.expires_at.timestamp()),
+        }
+        return str(token)
+
+    def read(self, token: str) -> Refresh:
+        try:
+            claims = self._class(cast(Any, token)).payload
+            return Refresh(
+                jti=UUID(claims["jti"]),
+                session_id=UUID(claims["sid"]),
+                user_id=claims["sub"],
+                issued_at=datetime.fromtimestamp(claims["iat"], UTC),
+                expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            )
+        except (TokenError, ArithmeticError, OSError, TypeError, ValueError, AttributeError):
+            raise InvalidToken from None

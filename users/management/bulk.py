@@ -2,35 +2,43 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from tqdm import tqdm
 
 from users.application.errors import ApplicationError
-from users.application.representation import UserView
 from users.management.command import OperatorCommand, printable, progress_bar
 from users.management.selection import Chosen, choose, names_from
 from users_domain.errors import DomainError
 
 A_FEW = 10
 
-Act = Callable[[str], UserView]
+
+class Result(Protocol):
+    """What a command answers."""
+
+    @property
+    def version(self) -> int: ...
+
+
+Act = Callable[[str], Result]
 """Does it to the user with this id, or raises a DomainError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`done` is the word for success, None when it was refused."""
+    """`done` is the word for success, None when it was refused; `more`: what else there is to say of it."""
 
     chosen: Chosen
     done: str | None
     version: int | None = None
     refusal: DomainError | ApplicationError | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> str:
         fields = {
@@ -41,13 +49,17 @@ class Outcome:
             "version": self.version,
             "error": self.refusal.code if self.refusal else None,
             "message": str(self.refusal) if self.refusal else None,
+            **self.more,
         }
         return json.dumps(fields, ensure_ascii=False)
 
     def as_line(self) -> str:
         if self.refusal:
             return f"refused: {printable(self.chosen.named)}: {self.refusal}"
-        return f"{self.done}: {self.chosen.email} {self.chosen.user_id}"
+        who = " ".join(filter(None, [self.chosen.email, self.chosen.user_id]))
+        return "\n".join(
+            [f"{self.done}: {who}", *(f"  {name}: {value}" for name, value in self.more.items())]
+        )
 
 
 class BulkCommand(OperatorCommand):
@@ -83,9 +95,17 @@ class BulkCommand(OperatorCommand):
         """What to do to one user."""
         raise NotImplementedError
 
+    def confirm(self, names: Sequence[str], options: dict[str, Any]) -> None:
+        """Whether it is meant. Raises CommandError."""
+
+    def outcome(self, chosen: Chosen, done: str, result: Result, *, dry_run: bool) -> Outcome:
+        """What is told of a success."""
+        return Outcome(chosen, done, None if dry_run else result.version)
+
     def handle(self, *args: Any, **options: Any) -> None:
         act = self.act_with(options)
         names = names_from(options["users"], options["file"])
+        self.confirm(names, options)
         counts = {"done": 0, "refused": 0}
         try:
             with progress_bar(len(names), "user", a_few=A_FEW) as progress:
@@ -107,11 +127,11 @@ class BulkCommand(OperatorCommand):
                 continue
             try:
                 with _rolled_back() if dry_run else nullcontext():
-                    view = act(chosen.user_id)
+                    result = act(chosen.user_id)
             except (DomainError, ApplicationError) as error:
                 yield Outcome(chosen, None, refusal=error)
             else:
-                yield Outcome(chosen, done, None if dry_run else view.version)
+                yield self.outcome(chosen, done, result, dry_run=dry_run)
 
     def _summary(self, counts: dict[str, int], options: dict[str, Any]) -> str:
         if options["json"]:

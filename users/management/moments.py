@@ -26,6 +26,16 @@ def future_moment(text: str) -> datetime:
     return moment
 
 
+def duration(text: str) -> timedelta:
+    """An argument's type: `90d`, `12h`, `1d12h` (w, d, h, m)."""
+    try:
+        if _DURATION.fullmatch(text):
+            return _duration(text)
+    except OverflowError:
+        pass
+    raise ArgumentTypeError(f"{text!r} is no duration, such as 90d or 12h")
+
+
 def past_moment(text: str) -> datetime:
     """An argument's type: how long ago, as `90d`, `12h`, `1d12h` (w, d, h, m); more than nothing."""
     now = timezone.now()

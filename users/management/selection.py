@@ -66,17 +66,21 @@ def _look_up(names: Sequence[str]) -> Iterator[Chosen]:
     meant = [_parse(name) for name in names]
     ids = [key.value for key in meant if isinstance(key, UserId)]
     emails = [key.value for key in meant if isinstance(key, Email)]
-    found: dict[object, tuple[str, str]] = {}
+    found: dict[object, tuple[str, str | None]] = {}
     for rows in (UserRecord.objects.filter(id__in=ids), UserRecord.objects.filter(email__in=emails)):
         for user_id, email in rows.values_list("id", "email"):
-            found[UserId(user_id)] = found[Email(email)] = (str(user_id), email)
+            found[UserId(user_id)] = (str(user_id), email)
+            if email:
+                found[Email(email)] = (str(user_id), email)
     for name, key in zip(names, meant, strict=True):
         if isinstance(key, DomainError):
             yield Chosen(name, refusal=key)
-        elif key in found:
-            yield Chosen(name, *found[key])
-        else:
+        elif key not in found:
             yield Chosen(name, refusal=UserNotFound())
+        elif found[key][1] is None:
+            yield Chosen(name, refusal=UserNotFound("This user has been erased."))
+        else:
+            yield Chosen(name, *found[key])
 
 
 def _parse(name: str) -> UserId | Email | DomainError:

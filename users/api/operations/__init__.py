@@ -5,10 +5,11 @@ adds it."""
 
 from collections.abc import Mapping
 
+from users.api.operations.accounts import ACCOUNT_OPERATIONS
 from users.api.operations.events import EVENT_OPERATIONS
 from users.api.operations.operation import Json, Operation, Page
 from users.api.operations.pages import PAGES
-from users.api.operations.tokens import TOKEN_OPERATIONS
+from users.api.operations.tokens import SESSION_ID, TOKEN_OPERATIONS
 from users.api.operations.users import USER_ID, USER_OPERATIONS
 from users.api.operations.webhooks import WEBHOOK_ID, WEBHOOK_OPERATIONS
 
@@ -17,6 +18,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **EVENT_OPERATIONS,
     **WEBHOOK_OPERATIONS,
     **TOKEN_OPERATIONS,
+    **ACCOUNT_OPERATIONS,
 }
 
-__all__ = ["OPERATIONS", "PAGES", "USER_ID", "WEBHOOK_ID", "Json", "Operation", "Page"]
+__all__ = ["OPERATIONS", "PAGES", "SESSION_ID", "USER_ID", "WEBHOOK_ID", "Json", "Operation", "Page"]

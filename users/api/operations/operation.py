@@ -18,7 +18,8 @@ class Operation:
     """`about`: what the address names, if anything, by id. `problems` are those beyond what every operation
     of its kind may answer. `sends` and `answers_with` name header components; `leads_to` are operations that
     take the id and version of what is answered. Two forms of `answer` stand for one of both. `also_as`: the
-    answer's schema and example in further media types."""
+    answer's schema and example in further media types. `later`: what is answered, with 202, where it is not
+    done at once."""
 
     tag: str
     summary: str
@@ -33,6 +34,8 @@ class Operation:
     answer_example: Any = None
     also_as: Mapping[str, tuple[Json, Any]] = field(default_factory=dict)
     answers_with: tuple[str, ...] = ()
+    later: type[Serializer[Any]] | None = None
+    later_example: Any = None
     not_modified: bool = False
     problems: tuple[str, ...] = ()
     leads_to: tuple[str, ...] = ()

@@ -31,13 +31,35 @@ BLOCKED_USER: Json = USER | {
     "version": 2,
 }
 
+ERASURE: Json = {
+    "id": USER_ID,
+    "status": "erased",
+    "erased_at": "2026-03-01T10:00:00.000000Z",
+    "version": 3,
+    "event_id": "0198c1a2-9a10-7c33-8d52-2b4c6d8e0f11",
+    "receipt": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjNxWi...In0.eyJzdWIiOiIwMTk4YzFhMi...In0.KpYx2cQd...",
+}
+EXPORT: Json = {
+    "exported_at": "2026-02-28T10:00:00.000000Z",
+    "note": "Left out are secrets.",
+    "user": USER | {"locale": "en", "token_version": 1, "ended_sessions": {}},
+    "email_change": None,
+    "sessions": [],
+    "mails": [],
+    "idempotency": [],
+    "admin_log": [],
+    "events": [],
+}
+
 USER_OPERATIONS: Mapping[str, Operation] = {
     "register": Operation(
         tag="users",
         summary="Register a user",
         text="Anyone may, where registration is open; where it is closed, operators, admins and services. "
         "A token is not needed then, but one that is sent has to be good.\n\n"
-        "With an `Idempotency-Key` a repeated request gets the first one's answer for 24 hours.",
+        "With an `Idempotency-Key` a repeated request gets the first one's answer for 24 hours.\n\n"
+        "Where `REGISTRATION_DISCLOSURE` is `accepted`, whoever is not staff or a service gets 202 and no "
+        "user, for a new address and a taken one alike: its owner is told by mail.",
         body=forms.RegisterBody,
         body_example={"email": "ann@example.com", "name": "Ann Lee", "password": "seven green umbrellas"},
         sends=("Idempotency-Key",),
@@ -45,6 +67,8 @@ USER_OPERATIONS: Mapping[str, Operation] = {
         answer=shapes.UserShape,
         answer_example=USER,
         answers_with=("Location", "ETag"),
+        later=shapes.AcceptedShape,
+        later_example={},
         problems=("user_already_exists", "concurrent_update", "idempotency_key_reused", "forbidden"),
         leads_to=("retrieve", "rename", "change_email", "change_roles", "block", "unblock", "history"),
     ),
@@ -89,13 +113,18 @@ USER_OPERATIONS: Mapping[str, Operation] = {
         tag="users",
         summary="Change a user's email address",
         about="user",
-        text="At once; the new address is unverified. Your own account takes your current password.",
+        text="Your own account takes your current password. Where `EMAIL_CHANGE` is `verified`, your own "
+        "address waits for its proof, and the answer is 202: a link goes to the new address, and one to "
+        "cancel it all to the old one, which stays yours until then. Whether somebody else has the new one "
+        "is not told. Otherwise it changes at once, and is unverified.",
         body=forms.ChangeEmailBody,
         body_example={"email": "ann.miller@example.com", "password": "seven green umbrellas"},
         sends=("If-Match",),
         answer=shapes.UserShape,
         answer_example=USER | {"email": "ann.miller@example.com", "version": 2},
         answers_with=("ETag",),
+        later=shapes.EmailProposalShape,
+        later_example={"email": "ann.miller@example.com", "expires_at": "2026-02-01T09:30:00.000000Z"},
         problems=("wrong_password", "user_already_exists", "email_unchanged", *CONDITIONAL),
         leads_to=("retrieve", "change_email"),
     ),
@@ -113,6 +142,31 @@ USER_OPERATIONS: Mapping[str, Operation] = {
         status=204,
         answers_with=("ETag",),
         problems=("wrong_password", *CONDITIONAL),
+    ),
+    "erase": Operation(
+        tag="privacy",
+        summary="Erase a user",
+        about="user",
+        text="For good: the id stays, and nothing that says whose it was. Every token of the user is refused "
+        "from then on, his address is free again, and in the history and the feed his events are emptied. "
+        "The receipt proves it without naming him. The last active admin stays.",
+        sends=("If-Match",),
+        answer=shapes.ErasureShape,
+        answer_example=ERASURE,
+        answers_with=("ETag",),
+        problems=("forbidden", *CONDITIONAL),
+        leads_to=("retrieve", "history"),
+    ),
+    "export": Operation(
+        tag="privacy",
+        summary="Export all that is kept of a user",
+        about="user",
+        text="As a file: the account, its sessions, mails, events, and whatever else is kept of the person; "
+        "no secrets. Long histories come in pieces, so there is no `Content-Length`.",
+        answer=shapes.ExportShape,
+        answer_example=EXPORT,
+        answers_with=("Content-Disposition",),
+        problems=("forbidden",),
     ),
     "change_roles": Operation(
         tag="users",

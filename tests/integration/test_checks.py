@@ -1,0 +1,190 @@
+"""Which settings are refused or warned of, by `check --deploy` and by whoever starts a role."""
+
+import secrets
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core import checks as django_checks
+
+from config.embedded import PROJECT
+from tests.e2e.served import PRODUCTION_ENVIRONMENT, clean_environment, write_signing_key
+from users import checks
+
+STRONG = "Qd8-fWz3Xk1_rT6yLm9pVb4nHs7jCg2aEuKoRi5tNwMxBvZ0qYh"
+
+
+def production(**changed: Any) -> Any:
+    """Settings that nothing is to be said about, but for what is `changed`."""
+    sound = {
+        "PRODUCTION": True,
+        "DEBUG": False,
+        "SECRET_KEY": STRONG,
+        "SECRET_KEY_FALLBACKS": [],
+        "ALLOWED_HOSTS": ["users.example.com"],
+        "CORS_ALLOW_CREDENTIALS": False,
+        "CORS_ALLOW_ALL_ORIGINS": False,
+        "CORS_ALLOWED_ORIGINS": ["https://app.example.com"],
+        "CORS_ALLOWED_ORIGIN_REGEXES": [],
+        "CSRF_TRUSTED_ORIGINS": ["https://users.example.com"],
+        "TRUSTED_PROXIES": 1,
+        "RATE_LIMITS": True,
+        "RATE_LIMIT_POLICIES": {"login": "10/15m"},
+        "BCRYPT_COST": 12,
+        "ACCESS_TOKEN_SECONDS": 300,
+        "WEBHOOK_PRIVATE_ADDRESSES": False,
+        "EMAIL_URL": "smtp+tls://mail.example.com:587",
+    }
+    return SimpleNamespace(**sound | changed)
+
+
+def said_of(settings: Any) -> list[str]:
+    """The ids of all that any of the checks says."""
+    return [str(message.id) for check in checks.DANGERS + checks.DEPLOY for message in check(settings)]
+
+
+def test_sound_settings_are_left_alone() -> None:
+    assert said_of(production()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "id_"),
+    [
+        ({"CORS_ALLOW_CREDENTIALS": True, "CORS_ALLOW_ALL_ORIGINS": True}, "users.E001"),
+        ({"CORS_ALLOW_CREDENTIALS": True, "CORS_ALLOWED_ORIGINS": ["*"]}, "users.E001"),
+        ({"CORS_ALLOW_CREDENTIALS": True, "CORS_ALLOWED_ORIGIN_REGEXES": [r"^https://.*$"]}, "users.E001"),
+        ({"TRUSTED_PROXIES": None}, "users.E002"),
+        ({"SECRET_KEY": ""}, "users.E003"),
+        ({"SECRET_KEY": STRONG[:49]}, "users.E003"),
+        ({"SECRET_KEY": "abcdefgh" * 10}, "users.E003"),
+        ({"SECRET_KEY": "django-insecure-" + STRONG}, "users.E003"),
+        ({"SECRET_KEY": "change-me-" + STRONG}, "users.E003"),
+        ({"SECRET_KEY_FALLBACKS": [STRONG[::-1], "short"]}, "users.E004"),
+        ({"DEBUG": True}, "users.E005"),
+        ({"ALLOWED_HOSTS": ["users.example.com", "*"]}, "users.E006"),
+        ({"ALLOWED_HOSTS": [" . "]}, "users.E006"),
+        ({"BCRYPT_COST": 9}, "users.E007"),
+        ({"RATE_LIMITS": False}, "users.W001"),
+        ({"RATE_LIMIT_POLICIES": {"login": None, "reset": "5/1h"}}, "users.W001"),
+        ({"CORS_ALLOWED_ORIGINS": ["http://app.example.com"]}, "users.W002"),
+        ({"CSRF_TRUSTED_ORIGINS": ["HTTP://users.example.com"]}, "users.W002"),
+        ({"ACCESS_TOKEN_SECONDS": 901}, "users.W003"),
+        ({"WEBHOOK_PRIVATE_ADDRESSES": True}, "users.W004"),
+        ({"EMAIL_URL": ""}, "users.I001"),
+    ],
+    ids=str,
+)
+def test_each_danger_has_its_message(changed: dict[str, Any], id_: str) -> None:
+    assert said_of(production(**changed)) == [id_]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"CORS_ALLOW_ALL_ORIGINS": True},
+        {"CORS_ALLOW_CREDENTIALS": True},
+        {"CORS_ALLOW_CREDENTIALS": True, "CORS_ALLOWED_ORIGIN_REGEXES": [r"^https://\w+\.example\.com$"]},
+        {"TRUSTED_PROXIES": 0},
+        {"SECRET_KEY": secrets.token_hex(32)},
+        {"SECRET_KEY": secrets.token_urlsafe(50)},
+        {"BCRYPT_COST": 10},
+        {"ACCESS_TOKEN_SECONDS": 900},
+    ],
+    ids=list,
+)
+def test_what_only_looks_like_one_has_none(changed: dict[str, Any]) -> None:
+    assert said_of(production(**changed)) == []
+
+
+def test_development_may_do_as_it_likes_but_for_credentials_to_anyone() -> None:
+    settings = production(
+        PRODUCTION=False,
+        DEBUG=True,
+        SECRET_KEY="short",
+        ALLOWED_HOSTS=["*"],
+        TRUSTED_PROXIES=None,
+        BCRYPT_COST=4,
+        RATE_LIMITS=False,
+        WEBHOOK_PRIVATE_ADDRESSES=True,
+        EMAIL_URL="",
+        CSRF_TRUSTED_ORIGINS=["http://localhost:8000"],
+    )
+    assert said_of(settings) == []
+    settings.CORS_ALLOW_CREDENTIALS = settings.CORS_ALLOW_ALL_ORIGINS = True
+    assert said_of(settings) == ["users.E001"]
+
+
+def test_every_message_says_what_to_do_and_none_tells_a_key() -> None:
+    settings = production(SECRET_KEY="a secret", SECRET_KEY_FALLBACKS=["another secret"])
+    messages = [message for check in checks.DANGERS + checks.DEPLOY for message in check(settings)]
+    assert [message.id for message in messages] == ["users.E003", "users.E004"]
+    assert all(message.hint for message in messages)
+    assert "a secret" not in f"{messages}"
+    assert "another" not in f"{messages}"
+
+
+def test_django_runs_them_all_for_a_deployment_and_the_dangers_always(settings: Any) -> None:
+    settings.CORS_ALLOW_CREDENTIALS = settings.CORS_ALLOW_ALL_ORIGINS = True
+    settings.ACCESS_TOKEN_SECONDS = 3600
+    always, deployed = (
+        {
+            message.id
+            for message in django_checks.run_checks(tags=["security"], include_deployment_checks=deploy)
+            if str(message.id).startswith("users.")
+        }
+        for deploy in (False, True)
+    )
+    assert always == {"users.E001"}
+    assert deployed == {"users.E001", "users.W003"}
+
+
+# --- As processes --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("checks")
+    return (
+        clean_environment()
+        | PRODUCTION_ENVIRONMENT
+        | {
+            "JWT_SIGNING_KEY_FILE": str(write_signing_key(folder)),
+            "LOCAL_DIR": str(folder),
+            "STATIC_ROOT": str(folder),
+            "PORT": "0",
+        }
+    )
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", *arguments]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_deployment_is_refused_until_somebody_has_counted_the_proxies(environment: dict[str, str]) -> None:
+    check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    refused = run(environment, *check)
+    assert refused.returncode == 1
+    assert "users.E002" in refused.stderr
+    assert refused.stderr.count("users.E") == 1
+    accepted = run(environment | {"TRUSTED_PROXIES": "1"}, *check)
+    assert accepted.returncode == 0, accepted.stderr
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "migrate"])
+def test_no_role_starts_with_a_danger(environment: dict[str, str], role: str) -> None:
+    weak = "only thirty-one characters long"
+    done = run(environment | {"SECRET_KEY": weak}, "-m", "config.role", role)
+    assert done.returncode == 1
+    assert done.stderr.startswith("users.E003: SECRET_KEY has fewer than 50 characters.")
+    assert weak not in done.stderr + done.stdout
+
+
+def test_another_server_does_not_load_the_application_either(environment: dict[str, str]) -> None:
+    done = run(environment | {"ALLOWED_HOSTS": "*"}, "-c", "import config.wsgi")
+    assert done.returncode != 0
+    assert "users.E006" in done.stderr

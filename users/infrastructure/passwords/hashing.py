@@ -1,0 +1,126 @@
+"""Hashing behind a bulkhead: exactly one hash for each question, whatever the answer."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+import structlog
+from argon2.exceptions import HashingError
+from django.conf import settings
+from django.contrib.auth.hashers import BCryptSHA256PasswordHasher, make_password
+
+from users.application.errors import Unavailable
+from users.infrastructure.passwords.stored import StoredHash, Unverifiable, read
+
+log = structlog.get_logger(__name__)
+
+# Of the usual form and of no password: verifying against it costs what a real hash costs.
+_NOBODY = "bcrypt_sha256$$2b${cost:02d}$abcdefghijklmnopqrstuu5LsNNmhDhb2B0YtVGNVXOJZ1Cw2Yz8K"
+# What an account without a password has: an erased one, and what Django calls unusable.
+_NO_PASSWORD = ("", "!")
+
+
+class BcryptHasher(BCryptSHA256PasswordHasher):
+    """Django's bcrypt over SHA-256, which takes passwords of any length, at the cost from the settings."""
+
+    @property
+    def rounds(self) -> int:  # type: ignore[override]
+        return int(settings.BCRYPT_COST)
+
+
+class BulkheadHasher:
+    """At most `concurrency` hashes at once, so that logging in cannot take every core from everybody else;
+    at most `queue` callers wait, each for `wait_seconds` at most.
+
+    A hash from elsewhere, or of an older cost, may be cheaper than the present ones. A wrong password then
+    waits for the rest of the usual time, or it would tell that there is such an account."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        queue: int,
+        wait_seconds: float,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._running = BoundedSemaphore(concurrency)
+        self._inside = BoundedSemaphore(concurrency + queue)
+        self._wait_seconds = wait_seconds
+        self._pause = pause
+        self._usual_seconds = 0.0
+        self._complained_of: set[tuple[str, str]] = set()
+
+    def hash(self, password: str, *, first: Callable[[], object] = lambda: None) -> str:
+        with self._place(self._wait_seconds):
+            first()
+            return make_password(password)
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        stored = self._understood(password_hash)
+        with self._place(self._wait_seconds):
+            started = time.perf_counter()
+            matches = self._matches(password, stored)
+            seconds = time.perf_counter() - started
+        if stored is None or _is_present(stored):
+            self._note_usual(seconds)
+        elif not matches:
+            self._pause(max(0.0, self._usual_seconds - seconds))
+        return matches
+
+    def renewed(self, password: str, password_hash: str) -> str | None:
+        stored = self._understood(password_hash)
+        if stored is None or _is_present(stored) or stored.has_seen_only_a_part_of(password):
+            return None
+        try:
+            with self._place(wait_seconds=0):
+                return make_password(password)
+        except Unavailable:
+            return None
+
+    @contextmanager
+    def _place(self, wait_seconds: float) -> Iterator[None]:
+        if not self._inside.acquire(blocking=False):
+            raise Unavailable("Too many passwords are being checked at once.", retry_after=2)
+        try:
+            if not self._running.acquire(timeout=wait_seconds):
+                raise Unavailable("Too many passwords are being checked at once.", retry_after=5)
+            try:
+                yield
+            finally:
+                self._running.release()
+        finally:
+            self._inside.release()
+
+    def _understood(self, password_hash: str | None) -> StoredHash | None:
+        """None for what no password can match; that is a fault unless it was meant so."""
+        if password_hash is None or password_hash[:1] in _NO_PASSWORD:
+            return None
+        try:
+            return read(password_hash)
+        except Unverifiable as fault:
+            self._complain(fault.form, fault.because)
+            return None
+
+    def _matches(self, password: str, stored: StoredHash | None) -> bool:
+        if stored is not None:
+            try:
+                return stored.matches(password)
+            except (ValueError, HashingError, MemoryError) as error:
+                self._complain(stored.form, type(error).__name__)
+        read(_NOBODY.format(cost=settings.BCRYPT_COST)).matches(password)
+        return False
+
+    def _note_usual(self, seconds: float) -> None:
+        self._usual_seconds += (seconds - self._usual_seconds) / (8 if self._usual_seconds else 1)
+
+    def _complain(self, form: str, because: str) -> None:
+        """Once for each cause, or whoever tries passwords could fill the log."""
+        if (form, because) not in self._complained_of:
+            self._complained_of.add((form, because))
+            log.warning("password_hash_unverifiable", form=form, because=because)
+
+
+def _is_present(stored: StoredHash) -> bool:
+    """Whether a hash made now would be of the same form and cost."""
+    return (stored.form, stored.cost) == (BcryptHasher.algorithm, settings.BCRYPT_COST)

@@ -1,0 +1,125 @@
+"""Sessions and the tracks of their refresh tokens in PostgreSQL. Nothing here lets anybody in: a token is
+worth something by its signature, and that is not kept."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from users.application.errors import InvalidToken
+from users.application.session import Refresh, Session
+from users.models import RefreshToken
+from users.models import Session as SessionRecord
+
+TRACKS_KEPT = timedelta(days=1)
+"""How long a used token is remembered by itself. Later it is known by not being known: whatever bears our
+signature and names a live session, yet is not here, was used."""
+
+
+class DatabaseSessions:
+    def open(self, session: Session, refresh: Refresh, *, most: int) -> None:
+        with transaction.atomic():
+            SessionRecord.objects.bulk_create(
+                [
+                    SessionRecord(
+                        id=session.id,
+                        user_id=session.user_id,
+                        token_version=session.token_version,
+                        user_agent=session.user_agent,
+                        address=session.address,
+                        created_at=session.created_at,
+                        last_used_at=session.last_used_at,
+                        expires_at=session.expires_at,
+                    )
+                ]
+            )
+            _keep(refresh)
+            of_user = SessionRecord.objects.filter(user_id=session.user_id).order_by("-created_at")
+            _delete(list(of_user.values_list("id", flat=True)[most : most + 100]))
+
+    def live(self, session_id: UUID, now: datetime) -> Session:
+        record = SessionRecord.objects.filter(_live(now), id=session_id).first()
+        if record is None:
+            raise InvalidToken
+        return _session(record)
+
+    def consume(self, jti: UUID, successor: Refresh, now: datetime) -> bool:
+        unused = RefreshToken.objects.filter(jti=jti, session=successor.session_id, consumed_at=None)
+        if not unused.update(consumed_at=now, successor=successor.jti):
+            return False
+        _keep(successor)
+        SessionRecord.objects.filter(id=successor.session_id).update(last_used_at=now)
+        return True
+
+    def successor_of(self, jti: UUID, *, consumed_since: datetime) -> Refresh | None:
+        used = RefreshToken.objects.filter(jti=jti, consumed_at__gte=consumed_since)
+        successor = (
+            RefreshToken.objects.filter(jti__in=used.values("successor")).select_related("session").first()
+        )
+        if successor is None:
+            return None
+        return Refresh(
+            jti=successor.jti,
+            session_id=successor.session.id,
+            user_id=str(successor.session.user_id),
+            issued_at=successor.issued_at,
+            expires_at=successor.expires_at,
+        )
+
+    def end(self, session_id: UUID, now: datetime) -> bool:
+        return bool(SessionRecord.objects.filter(id=session_id, ended_at=None).update(ended_at=now))
+
+    def end_all(self, user_id: str, now: datetime) -> None:
+        SessionRecord.objects.filter(user_id=user_id, ended_at=None).update(ended_at=now)
+
+    def of(self, user_id: str, token_version: int, now: datetime) -> Sequence[Session]:
+        live = SessionRecord.objects.filter(_live(now), user_id=user_id, token_version=token_version)
+        return [_session(record) for record in live.order_by("-created_at")]
+
+
+def forget_old_sessions() -> None:
+    """Deletes what leads nowhere any more: sessions that have run out or ended, and tracks of used tokens."""
+    day_ago = timezone.now() - TRACKS_KEPT
+    over = SessionRecord.objects.filter(Q(expires_at__lt=day_ago) | Q(ended_at__lt=day_ago))
+    while ids := list(over.values_list("id", flat=True)[:1000]):
+        with transaction.atomic():
+            _delete(ids)
+    used = RefreshToken.objects.filter(consumed_at__lt=day_ago)
+    while jtis := list(used.values_list("jti", flat=True)[:1000]):
+        RefreshToken.objects.filter(jti__in=jtis).delete()
+
+
+def _delete(session_ids: Sequence[UUID]) -> None:
+    if session_ids:
+        RefreshToken.objects.filter(session__in=session_ids).delete()
+        SessionRecord.objects.filter(id__in=session_ids).delete()
+
+
+def _live(now: datetime) -> Q:
+    return Q(ended_at=None, expires_at__gt=now)
+
+
+def _keep(refresh: Refresh) -> None:
+    token = RefreshToken(
+        jti=refresh.jti,
+        session_id=refresh.session_id,
+        issued_at=refresh.issued_at,
+        expires_at=refresh.expires_at,
+    )
+    RefreshToken.objects.bulk_create([token])
+
+
+def _session(record: SessionRecord) -> Session:
+    return Session(
+        id=record.id,
+        user_id=str(record.user_id),
+        token_version=record.token_version,
+        user_agent=record.user_agent,
+        address=record.address,
+        created_at=record.created_at,
+        last_used_at=record.last_used_at,
+        expires_at=record.expires_at,
+    )
