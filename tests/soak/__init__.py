@@ -1,0 +1,1 @@
+"""Long runs against a served process: fuzzing, naughty strings, scanners. Behind `make soak`."""
