@@ -31,7 +31,7 @@ soak: tools ## the long runs: chaos, fuzzing, scanners (their tools go into .loc
 soak-events: venv ## every process killed at random, for minutes: no event lost, invented or out of order
 	@exec $(PY) -m pytest -m soak --timeout 3600 tests/chaos $(ARGS)
 
-mutation: tools ## change the code a little, again and again: does a test notice? (ARGS="domain tokens cache outbox")
+mutation: tools ## change the code a little, again and again: does a test notice? (ARGS="domain tokens keyring cache outbox")
 	@exec $(PY) -m scripts.mutation $(ARGS)
 
 check: venv ## lint, types, architecture, migrations, deploy check, schema drift, container files

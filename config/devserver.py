@@ -31,6 +31,7 @@ PREPARE_SECONDS = 300
 # What a run that was killed leaves behind needs to notice that, and to let go of the port and the lock.
 PATIENCE_SECONDS = 5 * processes.PARENT_POLL_SECONDS
 LEAVING_SECONDS = 20
+KEEP_MAILS_SECONDS = 7 * 86_400
 
 
 class CannotRun(Exception):
@@ -246,6 +247,7 @@ def export(local_dir: Path, port: int) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "metrics").mkdir(parents=True)
     (local_dir / "mails").mkdir(mode=0o700, exist_ok=True)
+    forget_mails(local_dir / "mails", before=time.time() - KEEP_MAILS_SECONDS)
     (local_dir / "static").mkdir(exist_ok=True)  # empty: in development files are served from where they lie
     os.environ |= {
         "LOCAL_DIR": str(local_dir),
@@ -255,6 +257,13 @@ def export(local_dir: Path, port: int) -> None:
         "TMPDIR": str(scratch),  # what a killed server leaves there is gone with the next run
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def forget_mails(folder: Path, *, before: float) -> None:
+    """There are addresses in them, and links."""
+    for mail in folder.glob("*.eml"):
+        if mail.stat().st_mtime < before:
+            mail.unlink()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,18 @@ def required(name: str) -> str:
     return value
 
 
+def positive(name: str, default: int, *, least: int = 1) -> int:
+    """A whole number that makes sense; with a smaller one nobody could log in."""
+    said: str = env.str(name, default=str(default))
+    try:
+        number = int(said)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ImproperlyConfigured(f"{name} is a whole number, at least {least}, not {said!r}.")
+    return number
+
+
 def words(name: str) -> list[str]:
     """A list, comma separated, with or without spaces."""
     return [word.strip() for word in env.str(name, default="").split(",") if word.strip()]
@@ -321,12 +333,12 @@ for missing in [name for name in words("JWT_SIGNING_KEY_FILE") if not Path(name)
     raise ImproperlyConfigured(f"JWT_SIGNING_KEY_FILE names {missing}, where there is no file.")
 if PRODUCTION and JWT_KEYS_DIR and not Path(JWT_KEYS_DIR).is_dir():
     raise ImproperlyConfigured(f"JWT_KEYS_DIR names {JWT_KEYS_DIR}, where there is no folder.")
-ACCESS_TOKEN_SECONDS: int = env.int("ACCESS_TOKEN_SECONDS", default=300)
+ACCESS_TOKEN_SECONDS: int = positive("ACCESS_TOKEN_SECONDS", 300)
 # NIST SP 800-63B: whoever is remembered logs in anew every 30 days.
-SESSION_SECONDS: int = env.int("SESSION_SECONDS", default=30 * 86_400)
-SESSION_IDLE_SECONDS: int = env.int("SESSION_IDLE_SECONDS", default=14 * 86_400)
-SESSIONS_PER_USER: int = env.int("SESSIONS_PER_USER", default=100)
-REFRESH_GRACE_SECONDS: int = env.int("REFRESH_GRACE_SECONDS", default=10)
+SESSION_SECONDS: int = positive("SESSION_SECONDS", 30 * 86_400)
+SESSION_IDLE_SECONDS: int = positive("SESSION_IDLE_SECONDS", 14 * 86_400)
+SESSIONS_PER_USER: int = positive("SESSIONS_PER_USER", 100)
+REFRESH_GRACE_SECONDS: int = positive("REFRESH_GRACE_SECONDS", 10, least=0)
 
 # --- Limits ----------------------------------------------------------------------------------------
 
@@ -341,7 +353,7 @@ def rate_limit(variable: str, default: str) -> Policy | None:
 
 
 def proxy_count() -> int | None:
-    """None where production does not say: nothing is believed then, and `check --deploy` complains."""
+    """None where production does not say: nothing is believed then, and no role starts."""
     count: str = env.str("TRUSTED_PROXIES", default="" if PRODUCTION else "0")
     if count and not (count.isdecimal() and count.isascii() and int(count) < 100):
         raise ImproperlyConfigured(f"TRUSTED_PROXIES is a number of proxies, 0 for none, not {count!r}.")
@@ -358,7 +370,10 @@ RATE_LIMIT_POLICIES: dict[str, Policy | None] = {
     "login_address": rate_limit("RATE_LIMIT_LOGIN_ADDRESS", "300/15m"),
     "login_account": rate_limit("RATE_LIMIT_LOGIN_ACCOUNT", "100/1h"),
     "password_proof": rate_limit("RATE_LIMIT_PASSWORD_PROOF", "10/15m"),
+    "export": rate_limit("RATE_LIMIT_EXPORT", "10/1h"),
     "registration": rate_limit("RATE_LIMIT_REGISTRATION", "100/1h"),
+    "registration_email": rate_limit("RATE_LIMIT_REGISTRATION_EMAIL", "5/1h"),
+    "email_change": rate_limit("RATE_LIMIT_EMAIL_CHANGE", "5/1h"),
     "reset": rate_limit("RATE_LIMIT_RESET", "5/1h"),
     "reset_address": rate_limit("RATE_LIMIT_RESET_ADDRESS", "30/1h"),
     "verification": rate_limit("RATE_LIMIT_VERIFICATION", "5/1h"),

@@ -53,6 +53,13 @@ class InMemoryUserRepository:
         self.saved: list[User] = []
         self.rivals: deque[Callable[[], None]] = deque()
         self.undo: list[Callable[[], object]] = []
+        self.held: set[UserId] = set()
+
+    def hold(self, user_id: UserId) -> User:
+        """Rivals act before it or not at all."""
+        self._let_a_rival_act()
+        self.held.add(user_id)
+        return self.get(user_id)
 
     def get(self, user_id: UserId) -> User:
         if user_id not in self._living():
@@ -81,7 +88,8 @@ class InMemoryUserRepository:
     def save(self, user: User) -> None:
         if user.stored_version == user.version:
             return
-        self._let_a_rival_act()
+        if user.id not in self.held:
+            self._let_a_rival_act()
         stored = self.stored.get(user.id)
         if stored is None or stored.version != user.stored_version:
             raise ConcurrentUpdate
@@ -122,6 +130,7 @@ class InMemoryUnitOfWork:
         self.open = True
         self.opened += 1
         self._users.saved.clear()
+        self._users.held.clear()
         self._users.undo.clear()
         try:
             yield self._users
@@ -328,12 +337,10 @@ class InMemorySessions:
         self.unused: set[UUID] = set()
         self.tracks: dict[UUID, tuple[Refresh, datetime]] = {}
 
-    def open(self, session: Session, refresh: Refresh, *, most: int) -> None:
+    def open(self, session: Session, refresh: Refresh, *, most: int) -> list[Session]:
         self.sessions[session.id] = session
         self.unused.add(refresh.jti)
-        own = [each for each in self.sessions.values() if each.user_id == session.user_id]
-        for surplus in sorted(own, key=lambda each: each.created_at, reverse=True)[most:]:
-            del self.sessions[surplus.id]
+        return self.of(session.user_id, session.token_version, session.created_at)[most:]
 
     def live(self, session_id: UUID, now: datetime) -> Session:
         session = self.sessions.get(session_id)

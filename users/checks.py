@@ -17,6 +17,7 @@ FEWEST_CHARACTERS = 10
 """Different ones; sixty of hexadecimal digits have about sixteen."""
 LOWEST_COST = 10
 LONGEST_ACCESS_SECONDS = 15 * 60
+LONGEST_GRACE_SECONDS = 60
 PLACEHOLDERS = re.compile(
     r"(?i)django-insecure|^(?:change|replace|your|my|the|test|dev|example|default|dummy|secret|password)[-_ ]"
 )
@@ -84,7 +85,8 @@ def any_host(settings: Settings) -> Iterator[CheckMessage]:
 def proxies(settings: Settings) -> Iterator[CheckMessage]:
     if settings.PRODUCTION and getattr(settings, "TRUSTED_PROXIES", None) is None:
         yield Error(
-            "TRUSTED_PROXIES is not set: behind a proxy all callers share one address, and one limit.",
+            "TRUSTED_PROXIES must be set when DJANGO_ENV=production: behind a proxy that nobody counted all "
+            "callers share one address, and one limit.",
             hint="The number of proxies in front that append to X-Forwarded-For; 0 for none.",
             id="users.E002",
         )
@@ -136,6 +138,16 @@ def long_lives(settings: Settings) -> Iterator[CheckMessage]:
         )
 
 
+def long_grace(settings: Settings) -> Iterator[CheckMessage]:
+    if settings.REFRESH_GRACE_SECONDS > LONGEST_GRACE_SECONDS:
+        yield Warning(
+            f"A used refresh token leads to its successor for {settings.REFRESH_GRACE_SECONDS} s. For that "
+            "long whoever has copied one shares the session, and nobody notices.",
+            hint=f"At most {LONGEST_GRACE_SECONDS} s; ten do for two tabs and an answer that got lost.",
+            id="users.W005",
+        )
+
+
 def private_webhooks(settings: Settings) -> Iterator[CheckMessage]:
     if settings.PRODUCTION and settings.WEBHOOK_PRIVATE_ADDRESSES:
         yield Warning(
@@ -154,13 +166,13 @@ def no_mail(settings: Settings) -> Iterator[CheckMessage]:
         )
 
 
-DANGERS: tuple[SettingsCheck, ...] = (cross_origin, secret_keys, debugging, any_host)
+DANGERS: tuple[SettingsCheck, ...] = (cross_origin, secret_keys, debugging, any_host, proxies)
 DEPLOY: tuple[SettingsCheck, ...] = (
-    proxies,
     cheap_hashes,
     no_limits,
     plain_origins,
     long_lives,
+    long_grace,
     private_webhooks,
     no_mail,
 )

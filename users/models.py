@@ -263,7 +263,7 @@ class Session(models.Model):
     id = models.UUIDField(primary_key=True, editable=False)
     user_id = models.UUIDField()
     token_version = models.IntegerField()
-    user_agent = models.CharField(max_length=300)
+    user_agent = models.CharField(max_length=256)
     address = models.CharField(max_length=64)
     created_at = models.DateTimeField()
     last_used_at = models.DateTimeField()
@@ -325,10 +325,12 @@ class Mail(models.Model):
 
 
 class MailPosition(models.Model):
-    """One row: the last sequence of the feed whose mails are in the queue."""
+    """One row: the last sequence of the feed whose mails are in the queue. `touched_at`: when a worker that
+    sends mail was last at work."""
 
     id = models.SmallIntegerField(primary_key=True)
     position = models.BigIntegerField()
+    touched_at = models.DateTimeField()
 
     class Meta:
         db_table = "mail_position"
@@ -336,11 +338,15 @@ class MailPosition(models.Model):
 
 
 class Erasure(models.Model):
-    """A user who was erased, until nothing of him is left in Redis either: `swept_at`."""
+    """A user who was erased, until nothing of him is left in Redis either: `swept_at`. `tried_at`: when that
+    was last attempted in vain; the others: users/infrastructure/unswept.py."""
 
     user_id = models.UUIDField(primary_key=True)
     erased_at = models.DateTimeField()
     swept_at = models.DateTimeField(null=True, db_index=True)
+    tried_at = models.DateTimeField(null=True)
+    accounts = models.JSONField(default=list, db_default=[])
+    had_roles = models.BooleanField(default=True, db_default=True)
 
     class Meta:
         db_table = "erasures"

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from users.application.accounts import Accounts
 from users.application.commands import EndBlock, UserCommands
+from users.application.credentials import Credentials
 from users.application.limits import Limits, Policies
 from users.application.privacy import Privacy
 from users.application.queries import UserQueries
@@ -29,14 +30,14 @@ from users.infrastructure.erasure_sweep import Sweep
 from users.infrastructure.event_bus import EventBus
 from users.infrastructure.export import DatabaseExport
 from users.infrastructure.feed_watch import PolledFeedWatch
-from users.infrastructure.idempotency import DatabaseIdempotencyKeys
+from users.infrastructure.idempotency import DatabaseIdempotencyKeys, forget_old_keys
 from users.infrastructure.key_folder import KeyFolder, WatchedKeys
 from users.infrastructure.keyring import FixedKeys, Keyring, Keys, new_pem, pems_in
 from users.infrastructure.links import SignedLinks
 from users.infrastructure.login_guard import RedisLoginGuard
 from users.infrastructure.mail import letters
 from users.infrastructure.mail import queue as mail_queue
-from users.infrastructure.mail.from_feed import MailsFromFeed, forget_position
+from users.infrastructure.mail.from_feed import MailsFromFeed, forget_position, keep_position
 from users.infrastructure.mail.mailbox import DatabaseMailbox
 from users.infrastructure.mail.sender import Sender
 from users.infrastructure.passwords.breaches import BreachSet
@@ -66,7 +67,7 @@ from users.infrastructure.webhooks.store import (
     forget_old_secrets,
     renew_seals,
 )
-from users.infrastructure.worker import Duty, Worker
+from users.infrastructure.worker import Duty, Worker, one_by_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Service:
     commands: UserCommands
     unattended: UserCommands
     queries: UserQueries
+    credentials: Credentials
     sessions: Sessions
     accounts: Accounts
     privacy: Privacy
@@ -98,11 +100,9 @@ class Service:
             end_block=lambda user_id: self.unattended.end_block(EndBlock(user_id=user_id)),
             also=[
                 Duty("webhooks", 0.5, webhooks.start_due, webhooks.finish),
-                Duty("webhook tables", 600.0, _tidy_webhooks),
                 *_mail_duties(),
-                Duty("sessions", 600.0, forget_old_sessions),
                 Duty("erasures", 10.0, self.sweep.finish),
-                Duty("email changes", 600.0, lambda: forget_expired_proposals(timezone.now())),
+                Duty("tidying", 600.0, one_by_one(*_tidying())),
             ],
         )
 
@@ -133,6 +133,9 @@ def build() -> Service:
     policy = _password_policy()
     mailbox = DatabaseMailbox(configured=settings.MAIL_CONFIGURED, outcome=_count_mail)
 
+    credentials = Credentials(
+        users=users, hasher=hasher, hashes=DatabasePasswordHashes(), guard=guard, clock=timezone.now
+    )
     # Two ways to the stream: a command waits for Redis no longer than a cached read does, the worker may.
     after_commit = CacheThenEvents(cache.put, _relay(cache, reads, redis))
 
@@ -152,7 +155,9 @@ def build() -> Service:
 
     privacy = Privacy(
         unit_of_work=DjangoUnitOfWork(after_commit),
-        traces=DatabaseTraces(_sweep(cache, redis, guard).at_once),
+        traces=DatabaseTraces(
+            digest=guard.digest, forget_accounts=guard.forget, sweep=_sweep(cache, redis, guard).at_once
+        ),
         receipts=SignedReceipts(keyring),
         held=DatabaseExport(),
         clock=timezone.now,
@@ -184,15 +189,14 @@ def build() -> Service:
             measure=metrics.measure_query,
             note_cache=lambda result: metrics.CACHE_REQUESTS.labels(result).inc(),
         ),
+        credentials=credentials,
         sessions=Sessions(
+            credentials=credentials,
             users=users,
             unit_of_work=DjangoUnitOfWork(after_commit),
-            store=DatabaseSessions(),
-            hasher=hasher,
-            hashes=DatabasePasswordHashes(),
+            store=DatabaseSessions(_lifetimes().idle),
             access_tokens=tokens,
             refresh_tokens=_refresh_tokens(),
-            guard=guard,
             limits=limits,
             lifetimes=_lifetimes(),
             clock=timezone.now,
@@ -245,7 +249,7 @@ def _bus(link: RedisLink) -> EventBus:
 
 
 def _sweep(cache: RedisUserCache, link: RedisLink, guard: RedisLoginGuard) -> Sweep:
-    return Sweep(cache, _bus(link), forget_account=guard.forget, clock=timezone.now)
+    return Sweep(cache, _bus(link), forget_accounts=guard.forget, clock=timezone.now)
 
 
 def _policies() -> Policies:
@@ -308,20 +312,31 @@ def _note_reuse(user_id: str, session_id: UUID) -> None:
 
 
 def _mail_duties() -> list[Duty]:
-    tidying = Duty("mail table", 60.0, _tidy_mails)
     if not settings.MAIL_CONFIGURED:
-        return [tidying]
+        return []
     signed = SignedLinks()
     sender = Sender(lambda mail: letters.compose(mail, signed), outcome=_count_mail)
     return [
         Duty("mails from events", 0.5, MailsFromFeed(DatabaseReads()).queue_some),
         Duty("mails", 0.5, sender.send_due, sender.finish),
-        tidying,
+    ]
+
+
+def _tidying() -> list[Duty]:
+    """What is old goes. All in one thread: it takes milliseconds, and none of it is urgent."""
+    return [
+        Duty("mail table", 600.0, _tidy_mails),
+        Duty("email changes", 600.0, lambda: forget_expired_proposals(timezone.now())),
+        Duty("sessions", 600.0, lambda: forget_old_sessions(_lifetimes().idle)),
+        Duty("idempotency", 600.0, forget_old_keys),
+        Duty("webhook tables", 600.0, _tidy_webhooks),
     ]
 
 
 def _tidy_mails() -> None:
-    if not settings.MAIL_CONFIGURED:
+    if settings.MAIL_CONFIGURED:
+        keep_position()
+    else:
         forget_position()
     for kind in mail_queue.give_up_old(settings.MAIL_RETRY_HOURS):
         _count_mail(kind, "given_up")

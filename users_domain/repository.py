@@ -13,6 +13,11 @@ class UserRepository(Protocol):
         """Raises UserNotFound."""
         ...
 
+    def hold(self, user_id: UserId) -> User:
+        """As `get`, and until the unit of work ends nobody else changes the user: whoever may not lose a race
+        waits instead. Raises UserNotFound."""
+        ...
+
     def get_by_email(self, email: Email) -> User:
         """Raises UserNotFound."""
         ...

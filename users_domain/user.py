@@ -58,8 +58,8 @@ class EndedSession:
     at: datetime
 
 
-MOST_ENDED_SESSIONS = 20
-"""How many are remembered one by one; more end in raising the token version."""
+MOST_ENDED_SESSIONS = 100
+"""How many are remembered one by one; with one more all sessions end."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -244,23 +244,15 @@ class User:
         alive = [ended for ended in self.ended_sessions if ended.at >= forget_before]
         if len(alive) < MOST_ENDED_SESSIONS:
             self.ended_sessions = (*alive, EndedSession(id=session_id, at=now))
+            self._end_sessions(str(session_id), cause, by, now)
         else:
             self._kill_tokens()
-        self._record(
-            events.UserSessionsEnded, by, now, session_id=str(session_id), cause=cause.value, ended_at=now
-        )
+            self._end_sessions(None, cause, by, now)
 
     def end_all_sessions(self, *, by: Actor, now: datetime) -> None:
         """Every token issued before is worthless."""
         self._kill_tokens()
-        self._record(
-            events.UserSessionsEnded,
-            by,
-            now,
-            session_id=None,
-            cause=EndOfSession.LOG_OUT_EVERYWHERE.value,
-            ended_at=now,
-        )
+        self._end_sessions(None, EndOfSession.LOG_OUT_EVERYWHERE, by, now)
 
     def erase(self, *, last_admin: bool, by: Actor, now: datetime) -> None:
         """The end of the user's life: whoever keeps him keeps his id and nothing that says who he was.
@@ -288,6 +280,11 @@ class User:
         """What was recorded since the last pull, oldest first; whoever pulls has saved the user."""
         recorded, self._recorded = self._recorded, []
         return recorded
+
+    def _end_sessions(self, session_id: str | None, cause: EndOfSession, by: Actor, now: datetime) -> None:
+        self._record(
+            events.UserSessionsEnded, by, now, session_id=session_id, cause=cause.value, ended_at=now
+        )
 
     def _kill_tokens(self) -> None:
         self.token_version += 1

@@ -20,6 +20,7 @@ from users_domain.errors import (
 )
 
 _UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_ENCODED_WORD = re.compile(r"=\?.*\?=")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -66,7 +67,8 @@ class Email:
     without asking DNS.
 
     A local part that NFKC would change is refused: two different strings that look the same must
-    not become two accounts (UTS 39)."""
+    not become two accounts (UTS 39). So is one with an encoded word (RFC 2047), which is how mail
+    programs write another address than it says."""
 
     value: str
 
@@ -94,6 +96,11 @@ def _canonical_email(text: str) -> str:
         raise InvalidEmail(
             "The part before the @ has characters that look like others; write it in plain ones.",
             reason="not_normalised",
+        )
+    if _ENCODED_WORD.search(lowered):
+        raise InvalidEmail(
+            "The part before the @ has the form of an encoded word; write it in plain characters.",
+            reason="encoded_word",
         )
     return f"{lowered}@{address.ascii_domain.lower()}"
 
@@ -165,6 +172,7 @@ class EndOfSession(StrEnum):
     LOG_OUT = "log_out"
     LOG_OUT_EVERYWHERE = "log_out_everywhere"
     REVOKED = "revoked"
+    REPLACED = "replaced"
     TOKEN_REUSED = "token_reused"  # noqa: S105 - a word for what happened
 
 

@@ -29,6 +29,7 @@ PRODUCTION_ENVIRONMENT = {
     "ALLOWED_HOSTS": "localhost, 127.0.0.1",
     "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
     "REDIS_URL": "redis://127.0.0.1:1/0",
+    "TRUSTED_PROXIES": "0",
 }
 """All that production demands but JWT_SIGNING_KEY_FILE; the servers named are not there."""
 

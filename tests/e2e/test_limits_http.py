@@ -19,6 +19,7 @@ from tests.fragile import *  # noqa: F403
 from users import wiring
 from users.api.client import Client, client_of
 from users.application.limits import Policy
+from users.models import Mail
 
 ANN = {"email": "ann@example.com", "name": "Ann Lee", "password": PASSWORD}
 Allow = Callable[..., None]
@@ -104,6 +105,37 @@ def test_without_limits_nothing_is_said(anyone: Api) -> None:
         assert not {"RateLimit", "RateLimit-Policy", "Retry-After"} & set(answer.headers)
 
 
+def test_an_address_that_many_want_as_theirs_gets_few_mails(
+    allow: Allow, people: People, settings: Any
+) -> None:
+    """Each its own caller; right or wrong, free or taken, and nobody is told where the address stands."""
+    settings.EMAIL_CHANGE = "verified"
+    callers = [people.log_in(name) for name in ("Ann", "Bob", "Cid") if people.user(name)]
+    people.staff("admin")
+    admin = people.log_in("Admin")
+    allow(email_change="2/1h", password_proof="9/1h")
+
+    def ask(caller: Api, email: str, who: str = "me") -> HttpResponse:
+        return caller("PUT", f"/users/{who}/email", {"email": email, "password": PASSWORD})
+
+    answers = [ask(caller, "Victim@example.com") for caller in callers]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert not any("email_change" in answer["RateLimit"] for answer in answers[:2])
+    assert Mail.objects.filter(email="victim@example.com").count() == 2
+    assert ask(callers[2], "another@example.com").status_code == 202
+    his = callers[2]("GET", "/users/me").json()["id"]
+    assert ask(callers[2], "victim@example.com", his).status_code == 429
+    assert ask(admin, "victim@example.com", his).status_code == 200  # not asked for, given
+
+
+def test_where_a_new_address_counts_at_once_it_is_not_counted(allow: Allow, people: People) -> None:
+    people.user("Ann")
+    ann = people.log_in("Ann")
+    allow(email_change="1/1h")
+    for email in ("new@example.com", "old@example.com", "new@example.com"):
+        assert ann("PUT", "/users/me/email", {"email": email, "password": PASSWORD}).status_code == 200
+
+
 # --- Logging in ------------------------------------------------------------------------------------------
 
 
@@ -149,6 +181,18 @@ def test_of_40_at_once_exactly_10_are_let_through_and_metrics_count_the_rest(
     assert 'user_rate_limited_total{policy="login"} 30.0' in page
     assert re.search(r'user_security_events_total\{event="login_limited"\} 30\.0', page)
     assert 'user_logins_total{status="rate_limited"} 30.0' in page
+
+
+def test_of_40_failures_at_once_on_40_accounts_from_one_address_10_are_tried(
+    limited: Served,
+) -> None:
+    def fail(number: int) -> int:
+        body = {"email": f"one-of-forty-{number}@example.com", "password": "wrong"}
+        return limited("POST", "/auth/token", body, X_Forwarded_For="192.0.2.77").status
+
+    with ThreadPoolExecutor(40) as threads:
+        answers = list(threads.map(fail, range(40)))
+    assert (answers.count(401), answers.count(429)) == (10, 30)
 
 
 # --- Everything else --------------------------------------------------------------------------------------
@@ -199,6 +243,20 @@ def test_an_admin_who_shows_no_password_is_not_held_to_that(allow: Allow, people
         assert admin("PUT", f"/users/{target}/email", {"email": f"a{number}@example.com"}).status_code == 200
 
 
+def test_a_caller_exports_so_often_and_no_more(allow: Allow, people: People, admin: Api) -> None:
+    """Whosever the data is: it is his own account that he is counted for."""
+    ann = people.user("Ann")
+    mine = people.log_in("Ann")
+    allow(export="2/1h")
+    for user_id in (ann, "me"):
+        assert admin("GET", f"/users/{user_id}/export").status_code == 200
+    problem(admin("GET", f"/users/{ann}/export"), "rate_limited")
+
+    answer = mine("GET", "/users/me/export")
+    assert answer.status_code == 200
+    assert answer["RateLimit-Policy"] == '"export";q=2;w=3600'
+
+
 def test_a_session_refreshes_so_often_and_no_more(allow: Allow, anyone: Api, people: People) -> None:
     people.user("Ann")
     allow(refresh="3/1m")
@@ -239,6 +297,20 @@ def test_a_token_that_is_worth_nothing_any_more_uses_up_nothing(allow: Allow, pe
     assert [ann("GET", "/users/me").status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
+def test_a_token_of_an_ended_session_uses_up_nothing_of_its_owners_quota(
+    allow: Allow, people: People, anyone: Api
+) -> None:
+    people.user("Ann")
+    ended = log_in(anyone, password=PASSWORD).json()
+    assert anyone("POST", "/auth/logout", {"refresh": ended["refresh"]}).status_code == 204
+    ann = people.log_in("Ann")
+    allow(caller="3/1m")
+    for _ in range(5):
+        answer = anyone("GET", "/users/me", authorization=f"Bearer {ended['access']}")
+        problem(answer, "invalid_token")
+    assert [ann("GET", "/users/me").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
 def test_without_redis_a_caller_is_held_all_the_same(
     allow: Allow, people: People, fragile_redis: Any, anyone: Api
 ) -> None:
@@ -264,6 +336,45 @@ def test_mails_are_held_per_account_and_per_address(
     assert [ask("ann@example.com", f"192.0.2.{place}") for place in range(3)] == [202, 202, 429]
     assert ask("ANN@example.com", "192.0.2.9") == 429
     assert [ask(f"a{place}@example.com", "198.51.100.1") for place in range(5)] == [202] * 4 + [429]
+
+
+def test_quiet_registrations_of_an_address_send_its_owner_five_mails_an_hour_at_most(
+    allow: Allow, anyone: FromAnywhere, people: People, settings: Any
+) -> None:
+    people.user("Ann")
+    settings.REGISTRATION_DISCLOSURE = "accepted"
+    allow(registration_email="5/1h", registration="100/1h")
+
+    def told(email: str, network: str) -> list[tuple[int, str | None]]:
+        answers = [
+            anyone("POST", "/users", ANN | {"email": email}, remote=f"{network}.{place}")
+            for place in range(8)
+        ]
+        return [(answer.status_code, answer.get("RateLimit")) for answer in answers]
+
+    taken = told("ann@example.com", "192.0.2")
+    assert [status for status, _ in taken] == [202] * 5 + [429] * 3
+    assert Mail.objects.filter(kind="already_registered").count() == 5
+    assert told("Nobody@example.com", "198.51.100") == taken
+    assert {said for status, said in taken if status == 202} == {'"registration";r=99;t=36'}
+
+
+def test_where_conflicts_are_told_no_mail_is_sent_and_none_counted(
+    allow: Allow, anyone: Api, people: People, settings: Any
+) -> None:
+    people.user("Ann")
+    allow(registration_email="1/1h")
+    for _ in range(3):
+        problem(register_ann(anyone), "user_already_exists")
+    settings.REGISTRATION_DISCLOSURE = "accepted"
+    people.staff("service")
+    service = people.log_in("Service")
+    for _ in range(3):
+        problem(register_ann(service), "user_already_exists")
+
+
+def register_ann(api: Api) -> HttpResponse:
+    return api("POST", "/users", ANN)
 
 
 def test_nobody_is_told_whether_others_have_asked_for_an_account(allow: Allow, anyone: Api) -> None:
@@ -362,6 +473,7 @@ def limited(
         DRAIN_SECONDS="0",
         TRUSTED_PROXIES="1",
         RATE_LIMIT_REGISTRATION="3/1h",
+        RATE_LIMIT_LOGIN_ADDRESS="10/15m",
     )
     try:
         server.until_it_answers()

@@ -8,9 +8,12 @@ import jwt
 import pytest
 from django.db import connection
 from django.utils import timezone
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from tests.e2e.answers import TIME, UUID7, problem, results, user
 from tests.fixtures import PASSWORD, Api, People
+from users import wiring
 from users.application.commands import RenameUser
 from users.infrastructure import export
 from users.models import EmailChange, Mail, OutboxEvent, UserRecord
@@ -80,6 +83,15 @@ def test_a_receipt_is_no_token(people: People, admin: Api, ann: str) -> None:
 
     for path in ("/users/me", f"/users/{ann}"):
         problem(Api(receipt)("GET", path), "invalid_token")
+
+
+def test_a_field_that_nobody_reads_is_refused_and_an_empty_object_is_not(admin: Api, ann: str) -> None:
+    """Else whoever sends a password believes that it was asked for."""
+    for body in ({"password": PASSWORD}, {"confirm": True}, []):
+        problem(admin("DELETE", f"/users/{ann}", body), "invalid_request")
+    assert user(admin("GET", f"/users/{ann}"))["status"] == "active"
+
+    assert admin("DELETE", f"/users/{ann}", {}).status_code == 200
 
 
 def test_a_second_time_there_is_nobody_to_erase(admin: Api, ann: str) -> None:
@@ -271,3 +283,36 @@ def test_an_export_of_events_that_cannot_be_told_tells_their_tombstones(
     OutboxEvent.objects.filter(user_id=ann).update(data=[1])
 
     assert [each["event_type"] for each in exported(admin, ann)["events"]] == ["user.set_aside"]
+
+
+@pytest.mark.parametrize("ending", ["a reader who hangs up", "an error of ours"])
+def test_an_export_that_is_cut_short_is_logged_and_counted(
+    people: People, ann: str, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """The answer had begun with 200."""
+
+    def fail(user_id: str) -> Any:
+        raise ZeroDivisionError
+
+    if ending == "an error of ours":
+        monkeypatch.setattr(export, "SECTIONS", {**export.SECTIONS, "events": fail})
+    before = failed_exports()
+
+    with capture_logs() as lines:
+        pieces = iter(wiring.service().privacy.export(ann))
+        next(pieces)
+        if ending == "an error of ours":
+            with pytest.raises(ZeroDivisionError):
+                list(pieces)
+        else:
+            pieces.close()  # type: ignore[attr-defined]
+
+    (line,) = lines
+    assert (line["event"], line["user_id"]) == ("export_cut_short", ann)
+    assert line["error"] in {"GeneratorExit", "ZeroDivisionError"}
+    assert failed_exports() == before + 1
+
+
+def failed_exports() -> float:
+    labels = {"operation": "export", "status": "error"}
+    return REGISTRY.get_sample_value("user_command_duration_seconds_count", labels) or 0

@@ -209,10 +209,11 @@ def test_nobody_is_called_but_this_machine(call: str) -> None:
     assert "nobody is called but this machine" in ran.stderr
 
 
-@pytest.mark.parametrize(("role", "examples"), [("admin", 15), ("operator", 4), ("service", 4), (None, 4)])
+@pytest.mark.parametrize(("role", "examples"), [("admin", 8), (None, 3)])
 def test_the_service_is_what_its_document_says(
     people: People, server: str, role: str | None, examples: int
 ) -> None:
+    """As who may everything and as who may least; `make soak` goes on with the other roles."""
     _ = people.staff(role, "Caller") if role else people.user("Caller")
     caller = people.log_in("Caller")
     described = document()

@@ -206,3 +206,16 @@ def test_an_admin_may_end_the_session_of_another_and_nobody_else_may(
     problem(bob("DELETE", f"/users/me/sessions/{sid}"), "session_not_found")
     assert admin("DELETE", f"/users/{ann}/sessions/{sid}").status_code == 204
     problem(Api(tokens["access"])("GET", "/users/me"), "invalid_token")
+
+
+def test_ends_of_sessions_honour_if_match(settings: Any, log_in: LogInOn) -> None:
+    tokens = log_in()
+    own, sid = Api(tokens["access"]), claims(tokens["access"])["sid"]
+    ways = [("DELETE", f"/users/me/sessions/{sid}"), ("POST", "/auth/logout-all")]
+    for method, path in ways:
+        problem(own(method, path, if_match='"7"'), "version_mismatch")
+        problem(own(method, path, if_match='W/"1"'), "version_mismatch")
+    settings.REQUIRE_IF_MATCH = True
+    for method, path in ways:
+        problem(own(method, path), "precondition_required")
+    assert own("DELETE", ways[0][1], if_match='"1"').status_code == 204

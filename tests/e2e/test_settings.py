@@ -52,7 +52,7 @@ def told(**environment: str) -> dict[str, object]:
     return settings
 
 
-@pytest.mark.parametrize("missing", [*list(PRODUCTION_ENVIRONMENT)[1:], "JWT_SIGNING_KEY_FILE"])
+@pytest.mark.parametrize("missing", [*list(PRODUCTION_ENVIRONMENT)[1:-1], "JWT_SIGNING_KEY_FILE"])
 def test_production_names_the_variable_without_which_it_does_not_start(
     production: dict[str, str], missing: str
 ) -> None:
@@ -99,6 +99,13 @@ def test_the_application_does_not_load_with_a_key_that_is_none(
         ("RATE_LIMIT_CALLER", ""),
         ("TRUSTED_PROXIES", "-1"),
         ("TRUSTED_PROXIES", "10.0.0.1"),
+        ("SESSIONS_PER_USER", "-1"),
+        ("SESSIONS_PER_USER", "0"),
+        ("SESSIONS_PER_USER", "many"),
+        ("ACCESS_TOKEN_SECONDS", "0"),
+        ("SESSION_SECONDS", "0"),
+        ("SESSION_IDLE_SECONDS", "-1"),
+        ("REFRESH_GRACE_SECONDS", "-1"),
     ],
 )
 def test_a_value_that_is_none_of_the_choices_stops_the_start(
@@ -107,6 +114,10 @@ def test_a_value_that_is_none_of_the_choices_stops_the_start(
     done = run("-c", "import config.settings", **production | {variable: value})
     assert done.returncode != 0
     assert variable in done.stderr.splitlines()[-1]
+
+
+def test_there_may_be_no_grace_at_all(production: dict[str, str]) -> None:
+    assert told(**production, REFRESH_GRACE_SECONDS="0")["lifetime"] == 300
 
 
 def test_production_is_closed_by_default(production: dict[str, str]) -> None:
@@ -175,7 +186,7 @@ def test_lists_are_comma_separated_with_or_without_spaces(production: dict[str, 
 
 def test_djangos_deployment_check_has_nothing_to_say(production: dict[str, str]) -> None:
     check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
-    done = run(*check, **production, TRUSTED_PROXIES="0")
+    done = run(*check, **production)
     assert done.returncode == 0, done.stderr
 
 

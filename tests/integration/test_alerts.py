@@ -53,4 +53,8 @@ def test_the_alerts_are_those_that_were_asked_for():
         "LoginsRefusedOften",
         "CallersLimited",
         "MailsLate",
+        "ErasuresUnswept",
+        "MailsNotQueued",
+        "MailsGivenUp",
+        "MailsFailing",
     }

@@ -5,6 +5,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
@@ -105,6 +106,24 @@ def test_an_entry_is_text_with_the_json_that_goes_out_and_lives_an_hour(cache, r
     assert body.encode() == at(3).json
     assert 3590 < redis.ttl(KEY) <= 3600
     assert redis.ttl(EPOCH) == -1
+
+
+def test_the_sessions_that_have_ended_stand_with_the_token_version(cache, redis):
+    ended = frozenset({str(UUID(int=9)), str(UUID(int=7))})
+    view = replace(at(3), ended_sessions=ended)
+    cache.fill(get(cache).lease, view)
+    assert get(cache).view == cache.peek([str(ANN.id)])[str(ANN.id)] == view
+    cache.put([replace(at(4), ended_sessions=frozenset())])
+    assert get(cache).view == at(4)
+
+
+def test_what_the_release_before_this_one_writes_is_not_believed(cache, redis):
+    """It knows of no ended sessions. While both are running, each has an epoch of its own."""
+    filled(cache, 3)
+    redis.set("users:cache:epoch", "old")
+    redis.set(KEY, b"old 3 1\n" + at(3).json)
+    assert cache.peek([str(ANN.id)]) == {}
+    assert get(cache).result == "miss"
 
 
 def test_a_lease_ends_by_itself(cache, redis):

@@ -34,6 +34,7 @@ def production(**changed: Any) -> Any:
         "RATE_LIMIT_POLICIES": {"login": "10/15m"},
         "BCRYPT_COST": 12,
         "ACCESS_TOKEN_SECONDS": 300,
+        "REFRESH_GRACE_SECONDS": 10,
         "WEBHOOK_PRIVATE_ADDRESSES": False,
         "EMAIL_URL": "smtp+tls://mail.example.com:587",
     }
@@ -71,6 +72,7 @@ def test_sound_settings_are_left_alone() -> None:
         ({"CORS_ALLOWED_ORIGINS": ["http://app.example.com"]}, "users.W002"),
         ({"CSRF_TRUSTED_ORIGINS": ["HTTP://users.example.com"]}, "users.W002"),
         ({"ACCESS_TOKEN_SECONDS": 901}, "users.W003"),
+        ({"REFRESH_GRACE_SECONDS": 61}, "users.W005"),
         ({"WEBHOOK_PRIVATE_ADDRESSES": True}, "users.W004"),
         ({"EMAIL_URL": ""}, "users.I001"),
     ],
@@ -91,6 +93,7 @@ def test_each_danger_has_its_message(changed: dict[str, Any], id_: str) -> None:
         {"SECRET_KEY": secrets.token_urlsafe(50)},
         {"BCRYPT_COST": 10},
         {"ACCESS_TOKEN_SECONDS": 900},
+        {"REFRESH_GRACE_SECONDS": 60},
     ],
     ids=list,
 )
@@ -165,14 +168,25 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
+def without_proxies(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != "TRUSTED_PROXIES"}
+
+
 def test_a_deployment_is_refused_until_somebody_has_counted_the_proxies(environment: dict[str, str]) -> None:
     check = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
-    refused = run(environment, *check)
+    refused = run(without_proxies(environment), *check)
     assert refused.returncode == 1
     assert "users.E002" in refused.stderr
     assert refused.stderr.count("users.E") == 1
     accepted = run(environment | {"TRUSTED_PROXIES": "1"}, *check)
     assert accepted.returncode == 0, accepted.stderr
+
+
+@pytest.mark.parametrize("role", ["web", "worker"])
+def test_no_role_starts_until_then_either(environment: dict[str, str], role: str) -> None:
+    done = run(without_proxies(environment), "-m", "config.role", role)
+    assert done.returncode == 1
+    assert done.stderr.startswith("users.E002: TRUSTED_PROXIES must be set when DJANGO_ENV=production")
 
 
 @pytest.mark.parametrize("role", ["web", "worker", "migrate"])

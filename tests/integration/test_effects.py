@@ -8,9 +8,9 @@ import pytest
 from tests.builders import an_actor, an_admin
 from tests.fixtures import PASSWORD, Api
 from users.application.commands import BlockUser, ChangePassword, ChangeRoles
+from users.application.credentials import LogIn
 from users.application.errors import InvalidToken
 from users.application.privacy import EraseUser
-from users.application.sessions import LogIn
 from users.models import RefreshToken
 from users_domain.value_objects import Actor
 

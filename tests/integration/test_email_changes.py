@@ -19,12 +19,13 @@ from users.application.accounts import ResetPassword
 from users.application.commands import ChangeEmail, ChangePassword, RenameUser
 from users.application.errors import InvalidLink
 from users.application.ports import EmailProposal, MailKind
+from users.application.privacy import EraseUser
 from users.infrastructure.email_changes import DatabaseEmailProposals, forget_expired_proposals
 from users.infrastructure.links import SignedLinks
 from users.infrastructure.repository import DjangoUserRepository
 from users.models import EmailChange, Mail, OutboxEvent, UserRecord
 from users_domain.errors import DomainError, UserAlreadyExists
-from users_domain.value_objects import Actor, UserId
+from users_domain.value_objects import COMMAND_LINE, Actor, UserId
 
 ROUNDS = 3
 
@@ -290,6 +291,35 @@ def test_a_taken_address_is_refused_at_the_end_and_the_proposal_stays(account, p
     assert EmailChange.objects.get(user_id=ann.id).email == "new@example.com"
 
 
+def test_an_erased_users_address_stays_in_no_other_users_proposal_or_mail(account, people):
+    """Whether it was hers when he asked, or became hers after that."""
+    ann, bob, bill = account(), account(), account()
+    her_first, her_last = str(ann.now.email), f"last.{ann.id}@example.com"
+    bill.ask_for(her_last)
+    bob.ask_for(her_first)
+    assert "example.com" not in str(Mail.objects.values_list("data", flat=True))
+    ann.service.commands.change_email(ChangeEmail(user_id=ann.id, email=her_last, by=COMMAND_LINE))
+    bob.ask_for(her_last)
+
+    ann.service.privacy.erase(EraseUser(user_id=ann.id, by=COMMAND_LINE))
+
+    assert not EmailChange.objects.filter(email=her_last).exists()
+    assert not Mail.objects.filter(email__in=[her_first, her_last]).exists()
+    assert UserRecord.objects.filter(id__in=[bob.id, bill.id], email__contains="ann").count() == 2
+
+
+def test_an_erasure_does_not_wait_for_who_is_confirming_her_address(account):
+    """He would be waiting for her to let go of it."""
+    ann, bob = account(), account()
+    bob.ask_for(str(ann.now.email))
+    with ExitStack() as after, transaction.atomic():
+        EmailChange.objects.select_for_update().get(user_id=bob.id)
+        after.enter_context(
+            in_background(lambda stop: ann.service.privacy.erase(EraseUser(user_id=ann.id, by=COMMAND_LINE)))
+        )
+        eventually(lambda: UserRecord.objects.filter(id=ann.id, status="erased").exists())
+
+
 def test_of_eight_resets_by_one_link_one_wins(account):
     for _ in range(ROUNDS):
         ann = account()
@@ -349,7 +379,7 @@ def test_the_worker_forgets_expired_proposals(account):
     ann.ask_for("new@example.com")
     EmailChange.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
-    [duty] = [each for each in ann.service.worker()._duties if each.name == "email changes"]
+    [duty] = [each for each in ann.service.worker()._duties if each.name == "tidying"]
     duty.act()
 
     assert not EmailChange.objects.exists()

@@ -278,7 +278,7 @@ def test_what_others_have_asked_for_at_his_addresses_stays_theirs(people: People
     for name in ("ann", "two", "three"):
         Mail.objects.create(kind="reset_password", email=f"{name}@example.com", created_at=now)
     EmailChange.objects.create(
-        user_id=bob, email="three@example.com", fingerprint="f", created_at=now, expires_at=now
+        user_id=bob, email="two@example.com", fingerprint="f", created_at=now, expires_at=now
     )
 
     erase(service, ann)
@@ -596,7 +596,7 @@ def test_a_refresh_that_is_under_way_leaves_nothing_behind_and_hinders_nothing(
             successor = Refresh(
                 jti=uuid7(), session_id=session.id, user_id=ann, issued_at=now, expires_at=session.expires_at
             )
-            done = DatabaseSessions().consume(token.jti, successor, now)
+            done = DatabaseSessions(timedelta(days=14)).consume(token.jti, successor, now)
             consumed.set()
             goes_on.wait(10)
         return done

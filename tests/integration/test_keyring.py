@@ -194,6 +194,7 @@ def test_without_any_key_the_first_is_rsa(settings: Any, database: None, tmp_pat
     settings.LOCAL_DIR, settings.JWT_KEYS_DIR = tmp_path, str(tmp_path / "keys")
     (jwk,) = wiring.service().keyring.jwks()["keys"]
     assert jwk["alg"] == "RS256"
+    assert jwt.PyJWK(jwk).key.key_size == 3072
 
 
 # --- The folder -----------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ import logging
 
 import pytest
 
+from tests.together import together
 from users.application.errors import RateLimited
-from users.application.limits import Limits, Policy
+from users.application.limits import Limits, Policy, noted_standings
 from users.infrastructure import login_guard, metrics, rate_limits
-from users.infrastructure.login_guard import RedisLoginGuard
+from users.infrastructure.login_guard import RedisLoginGuard, canonical
+from users.infrastructure.proven_networks import ProvenNetworks
 from users.infrastructure.rate_limits import KeyNames, LocalMeter, RedisMeter
 from users.infrastructure.redis_link import RedisLink
 
@@ -78,6 +80,7 @@ def stopped(monkeypatch):
         (login_guard, "FAILED"),
         (login_guard, "REMEMBER"),
         (rate_limits, "TAKE"),
+        (rate_limits, "GIVE_BACK"),
     ]:
         text = getattr(module, name)
         assert "'TIME'" in text
@@ -138,12 +141,37 @@ def test_successes_use_nothing_of_it_up(house):
     assert house.fail("nobody@example.com") == 0
 
 
+def test_an_attempt_under_way_counts_until_it_has_succeeded(house):
+    assert [house.wait(f"user{number}@example.com") for number in range(6)] == [0, 0, 0, 0, 0, 180]
+    house.guard.note_success("user0@example.com", HER_ID, STRANGE)
+    assert [house.wait(f"user{number}@example.com") for number in range(6, 8)] == [0, 180]
+
+
+def test_of_40_at_once_on_40_accounts_as_many_are_let_through_as_the_address_has(house):
+    answers = together([lambda n=n: house.wait(f"user{n}@example.com") for n in range(40)])
+    assert answers.count(0) == 5
+
+
+def test_a_link_in_a_mail_was_no_attempt_and_gives_nothing_back(house):
+    for number in range(5):
+        house.fail(f"user{number}@example.com")
+    house.guard.note_success(ANN, HER_ID, STRANGE, by_link=True)
+    assert house.wait("user5@example.com") == 180
+
+
+def test_where_his_address_stands_nobody_is_told(house):
+    with noted_standings() as standings:
+        house.fail()
+        house.succeed(address=STRANGE)
+    assert set(standings) == {"login"}
+
+
 def test_whoever_is_refused_for_his_address_uses_nothing_of_the_account_up(house):
     for number in range(5):
         house.fail(f"user{number}@example.com")
     for _ in range(10):
         assert house.wait(ANN) == 180
-    house.later(180)
+    house.later(3 * 180)
     assert [house.wait(ANN), house.wait(ANN), house.wait(ANN)] == [0, 0, 0]
 
 
@@ -300,3 +328,46 @@ def test_while_redis_is_away_account_with_address_and_address_are_held(fragile_r
     assert [house.fail(f"user{number}@example.com") for number in range(3)] == [0, 0, 180]
     house.guard.note_success(ANN, HER_ID, HOME)
     assert house.wait(address=HOME) == 0
+
+
+def test_while_redis_is_away_strangers_are_refused_beyond_the_limit_of_the_account(
+    fragile_redis, stopped, redis_client
+):
+    house = House(redis_client)
+    house.succeed(address=HOME)
+    fragile_redis.kill()
+    waits = house.attack(8)
+    assert waits[:4] == [0] * 4
+    assert all(wait > 0 for wait in waits[4:])
+    assert house.wait(address="192.0.2.200") == 0  # of the network that she has proven to this process
+    assert house.wait("bob@example.com", "203.0.0.9") == 0
+
+
+def test_while_redis_is_away_a_link_in_a_mail_opens_the_way(fragile_redis, stopped, redis_client):
+    house = House(redis_client)
+    fragile_redis.kill()
+    house.attack(8)
+    assert house.wait(address=HOME) > 0
+    house.guard.note_success(ANN, HER_ID, HOME, by_link=True)
+    assert house.wait(address=HOME) == 0
+
+
+def test_while_redis_is_away_successes_use_nothing_of_the_address_up(fragile_redis, stopped, redis_client):
+    house = House(redis_client)
+    fragile_redis.kill()
+    for number in range(20):
+        house.succeed(f"user{number}@example.com", STRANGE)
+    assert house.wait("nobody@example.com") == 0
+
+
+def test_a_process_remembers_the_networks_proven_last():
+    proven = ProvenNetworks(most=2)
+    for address in ("10.0.1.1", "10.0.2.1", "10.0.1.2", "10.0.3.1"):
+        proven.add(ANN, address)
+    assert [proven.has(ANN, f"10.0.{place}.9") for place in (1, 2, 3)] == [True, False, True]
+    assert not proven.has("bob@example.com", "10.0.1.1")
+
+
+def test_what_is_no_address_is_cut_where_an_address_would_end():
+    assert canonical(" " + "X" * 60_000) == "x" * 254
+    assert len(canonical("\ud800" * 60_000)) == 254

@@ -1,8 +1,10 @@
 """Mails: queued with what they are about, each sent once as far as SMTP lets, to whom they concern when they
 are sent; and nothing is lost while PostgreSQL, the mail server or a worker is away."""
 
+import os
 import re
 import ssl
+import time
 from contextlib import suppress
 from datetime import timedelta
 from email import message_from_bytes
@@ -17,6 +19,7 @@ from django.utils import timezone
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
+from config import devserver
 from tests.events import rows, spoil
 from tests.fixtures import PASSWORD, Api, People
 from tests.smtp_server import running, use
@@ -35,6 +38,7 @@ from users.infrastructure.mail.from_feed import MailsFromFeed, begin_at
 from users.infrastructure.mail.mailbox import DatabaseMailbox
 from users.infrastructure.mail.sender import Sender
 from users.infrastructure.reads import DatabaseReads
+from users.infrastructure.repository import DjangoUserRepository
 from users.models import Mail, MailPosition, OutboxEvent, RelayPosition, UserRecord
 from users_domain.errors import InvalidEmail
 from users_domain.value_objects import COMMAND_LINE, Email, UserId
@@ -378,7 +382,7 @@ def test_a_change_of_address_is_proven_at_the_new_one_and_can_be_cancelled_from_
     post, service, people
 ):
     user_id = people.user("Ann")
-    proposal = {"fingerprint": fingerprint(service, user_id), "new_email": "new@example.com"}
+    proposal = {"fingerprint": links.lasting(DjangoUserRepository().get(UserId.parse(user_id)))}
     post.box.post(MailKind.CONFIRM_EMAIL_CHANGE, user_id=user_id, email="new@example.com", **proposal)
     post.box.post(MailKind.EMAIL_CHANGE_ASKED, user_id=user_id, email="ann@example.com", **proposal)
     post.box.post(MailKind.EMAIL_CHANGED, user_id=user_id, email="former@example.com")
@@ -449,7 +453,6 @@ def test_a_link_that_would_be_dead_is_not_sent(post, people):
         user_id=user_id,
         email="new@example.com",
         fingerprint="of before",
-        new_email="new@example.com",
     )
     post.sender.send_due()
 
@@ -484,7 +487,6 @@ def test_what_was_sent_is_emptied_of_address_and_data(post, people):
         user_id=user_id,
         email="ann@example.com",
         fingerprint="f",
-        new_email="new@example.com",
     )
     with capture_logs() as log:
         post.sender.send_due()
@@ -698,6 +700,25 @@ def test_an_address_cannot_bring_in_headers_commands_or_more_recipients(post, pe
     assert "@" not in waiting()[0].error
 
 
+def test_a_mail_for_an_international_local_part_goes_to_no_other_mailbox(post, people, smtp):
+    """Django would write it as an encoded word, and `=?utf-8?b?am9zw6k=?=` is a mailbox of its own."""
+    for name in ("Bad", "Good"):
+        people.user(name)
+    UserRecord.objects.filter(email="bad@example.com").update(email="josé@example.com")
+    for name in ("josé", "good"):
+        post.box.post(MailKind.RESET_PASSWORD, email=f"{name}@example.com")
+    said = []
+    smtp.answer = lambda command, line: said.append(line) if command == "RCPT" else None
+    with capture_logs() as log:
+        post.sender.send_due()
+
+    assert [line.upper() for line in said] == ["RCPT TO:<GOOD@EXAMPLE.COM>"]
+    row = Mail.objects.get(sent_at=None)
+    assert (row.error, row.next_attempt_at, row.email) == ("international address", None, None)
+    assert post.outcomes == [("reset_password", "given_up"), ("reset_password", "sent")]
+    assert [line["event"] for line in log] == ["mail_given_up", "mail_sent"]
+
+
 def test_a_mail_server_has_to_prove_who_it_is():
     """ASVS 12.3.2: Django's backend as `smtp+tls://` and `smtp+ssl://` set it up."""
     for way in ({"use_tls": True, "use_ssl": False}, {"use_tls": False, "use_ssl": True}):
@@ -760,6 +781,7 @@ def test_the_running_worker_does_it_all(service, people):
 def test_a_worker_without_mail_neither_queues_nor_keeps_a_place_in_the_feed(service, people, settings):
     settings.MAIL_CONFIGURED = False
     begin_at(0)
+    MailPosition.objects.update(touched_at=timezone.now() - timedelta(minutes=61))
     names = {duty.name for duty in service.worker()._duties}
     assert "mails" not in names
     assert "mails from events" not in names
@@ -767,12 +789,75 @@ def test_a_worker_without_mail_neither_queues_nor_keeps_a_place_in_the_feed(serv
         eventually(lambda: not MailPosition.objects.exists())
 
 
+def test_switched_on_by_one_worker_after_the_other_no_mail_is_lost(service, people, settings):
+    """Those without EMAIL_URL leave the place in the feed alone, however quiet it is."""
+    with_mail = wiring._tidy_mails
+    begin_at(0)
+    MailPosition.objects.update(touched_at=timezone.now() - timedelta(hours=2))
+    with_mail()
+    settings.MAIL_CONFIGURED = False
+    without_mail = wiring._tidy_mails
+    without_mail()
+
+    people.user("Ann")
+    Post().goes_round()
+    assert [message.to for message in sent()] == [["ann@example.com"]]
+
+
+def test_metrics_tell_of_a_reader_that_does_not_get_on(post, monkeypatch, settings):
+    rows(3)
+    OutboxEvent.objects.update(occurred_at=timezone.now() - timedelta(seconds=400))
+    outbox.give_sequences(100)
+    monkeypatch.setattr(post.feed._reads, "feed", lambda *about: (_ for _ in ()).throw(OperationalError("x")))
+    with pytest.raises(OperationalError):
+        post.feed.queue_some()
+
+    assert gauge("user_mails_feed_lag_events") == 3
+    assert 400 <= gauge("user_mails_feed_lag_seconds") < 500
+    monkeypatch.undo()
+    post.goes_round()
+    assert gauge("user_mails_feed_lag_events") == gauge("user_mails_feed_lag_seconds") == 0
+    settings.MAIL_CONFIGURED = False
+    assert "user_mails_feed" not in metrics.page().decode()
+
+
+@pytest.mark.parametrize("age", ["infinity", "-infinity"])
+def test_an_event_without_a_time_hides_no_metric(post, age):
+    [event] = rows(1)
+    spoil(event, "occurred_at", age)
+    OutboxEvent.objects.update(sequence=1)
+    RelayPosition.objects.update_or_create(id=1, defaults={"sequenced": 1, "published": 0})
+
+    assert (gauge("user_mails_feed_lag_events"), gauge("user_mails_feed_lag_seconds")) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "late"),
+    [("MAIL", "451 4.7.1 not now", True), (".", "451 4.3.0 later", True), ("RCPT", "450 4.2.1 full", False)],
+)
+def test_a_mail_that_we_cannot_send_is_late_though_it_was_tried(post, people, smtp, command, reply, late):
+    people.user("Ann")
+    post.box.post(MailKind.RESET_PASSWORD, email="ann@example.com")
+    Mail.objects.update(created_at=timezone.now() - timedelta(seconds=1000))
+    smtp.answer = lambda said, line: reply if said == command else None
+    post.sender.send_due()
+
+    assert waiting()[0].attempts == 1
+    assert (gauge("user_mails_lag_seconds") > 900) == late
+
+
+def gauge(name):
+    return float(re.search(rf"^{name} (\S+)$", metrics.page().decode(), re.MULTILINE)[1])
+
+
 def test_metrics_tell_what_is_waiting_and_since_when(post, people):
     post.box.post(MailKind.RESET_PASSWORD, email="ann@example.com")
     post.box.post(MailKind.RESET_PASSWORD, email="bob@example.com")
     Mail.objects.update(created_at=timezone.now() - timedelta(seconds=90))
     refused = Mail.objects.earliest("id").id
-    Mail.objects.filter(id=refused).update(created_at=timezone.now() - timedelta(hours=9), attempts=7)
+    Mail.objects.filter(id=refused).update(
+        created_at=timezone.now() - timedelta(hours=9), attempts=7, error="recipient refused: 450"
+    )
     page = metrics.page().decode()
 
     assert re.search(r"^user_mails_pending 2\.0$", page, re.MULTILINE)
@@ -792,6 +877,19 @@ def test_in_development_a_mail_is_a_file_that_only_its_owner_may_read(post, peop
     message = message_from_bytes(files[0].read_bytes(), policy=default)
     assert message["To"] == "ann@example.com"
     assert "#token=" in files[0].read_text()  # readable without a mail program
+
+
+def test_a_new_run_in_development_forgets_mails_of_more_than_a_week_ago(tmp_path, monkeypatch):
+    (tmp_path / "mails").mkdir()
+    for name, days in (("old.eml", 8), ("young.eml", 6), ("old.txt", 8)):
+        (tmp_path / "mails" / name).touch()
+        then = time.time() - days * 86_400
+        os.utime(tmp_path / "mails" / name, (then, then))
+    monkeypatch.setattr(os, "environ", {})
+
+    devserver.export(tmp_path, 8000)
+
+    assert {path.name for path in (tmp_path / "mails").iterdir()} == {"young.eml", "old.txt"}
 
 
 # --- Links ----------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import bcrypt
 import pytest
 
 from tests.together import eventually, in_background, together
+from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, Unavailable
-from users.application.sessions import LogIn
 from users.infrastructure.passwords import hashing
 from users.infrastructure.passwords.hashing import BulkheadHasher
 

@@ -144,6 +144,16 @@ def test_rubbish_in_a_key_counts_as_nothing(meter, redis):
     assert count(meter, Claim(TWO, "ann")) == 2
 
 
+def test_what_is_given_back_may_be_used_again_and_no_more_than_that(meter, redis):
+    meter.give_back([])
+    meter.give_back([Claim(TEN, "ann")])
+    assert count(meter, Claim(TEN, "ann"), Claim(SEVEN, "ann")) == 7
+    meter.give_back([Claim(TEN, "ann"), Claim(SEVEN, "ann")])
+    assert count(meter, Claim(SEVEN, "ann")) == 1
+    assert count(meter, Claim(TEN, "ann")) == 4
+    assert all(0 < redis.pttl(key) <= 900_000 for key in redis.keys("limit:*"))
+
+
 # --- Many at once ----------------------------------------------------------------------------------
 
 

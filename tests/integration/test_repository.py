@@ -85,6 +85,15 @@ def load(unit_of_work):
     return load
 
 
+def test_whoever_holds_a_user_gets_him_as_he_is(unit_of_work, keep):
+    user = a_newborn()
+    keep(user)
+    with unit_of_work() as repository:
+        assert state(repository.hold(user.id)) == state(repository.get(user.id))
+        with pytest.raises(UserNotFound):
+            repository.hold(UserId.new())
+
+
 def test_every_field_comes_back_as_it_was_added(keep, load):
     assert set(EVERYTHING) == {field.name for field in fields(User) if field.init}, "map the new field too"
     user = User(**EVERYTHING)

@@ -2,6 +2,9 @@
 tokens out at all."""
 
 import ast
+import contextlib
+import itertools
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -9,15 +12,19 @@ from uuid import UUID
 import pytest
 from django.db import connection
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from config.embedded import PROJECT
 from tests.fixtures import PASSWORD
-from tests.together import together
+from tests.together import in_background, together
+from users.application.commands import BlockUser, RenameUser, UnblockUser
+from users.application.credentials import LogIn
 from users.application.errors import InvalidToken
-from users.application.sessions import LogIn
 from users.infrastructure.sessions import forget_old_sessions
 from users.models import OutboxEvent, RefreshToken, Session, UserRecord
-from users_domain.value_objects import Actor
+from users_domain.errors import ConcurrentUpdate
+from users_domain.user import MOST_ENDED_SESSIONS
+from users_domain.value_objects import SYSTEM, Actor
 
 ANN = LogIn(email="ann@example.com", password=PASSWORD, address="2001:db8:1:2::7", user_agent="Toaster/1.0")
 
@@ -67,15 +74,39 @@ def test_a_refresh_and_a_log_out_at_once_leave_no_session_alive(service, ann):
         assert service.sessions.of(ann) == []
 
 
-def test_of_eight_who_log_out_at_once_nobody_is_half_logged_out(service, ann):
-    tokens = [service.sessions.log_in(ANN) for _ in range(8)]
+def test_of_twelve_who_log_out_at_once_each_is_logged_out(service, ann):
+    tokens = [service.sessions.log_in(ANN) for _ in range(12)]
     outcomes = together([lambda token=each.refresh: service.sessions.log_out(token) for each in tokens])
 
-    # Whoever loses four races in a row is told so; nothing is half done.
-    done = [outcome for outcome in outcomes if outcome is None]
-    assert len(service.sessions.of(ann)) == len(tokens) - len(done)
-    assert OutboxEvent.objects.filter(event_type="user.sessions_ended").count() == len(done)
-    assert len(done) >= 4
+    assert outcomes == [None] * 12
+    assert service.sessions.of(ann) == []
+    assert OutboxEvent.objects.filter(event_type="user.sessions_ended").count() == 12
+
+
+def test_a_thief_who_changes_the_user_all_the_time_keeps_no_session_alive(service, ann):
+    """Nor does he keep the account from being blocked."""
+    tokens = service.sessions.log_in(ANN)
+    service.sessions.refresh(tokens.refresh)
+    RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=timezone.now() - timedelta(seconds=11))
+    himself = Actor(ann)
+
+    def rename(stop):
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            with contextlib.suppress(ConcurrentUpdate):
+                service.commands.rename(RenameUser(user_id=ann, name=f"Ann {number}", by=himself))
+
+    with ExitStack() as noise:
+        for _ in range(6):
+            noise.enter_context(in_background(rename))
+        with pytest.raises(InvalidToken):
+            service.sessions.refresh(tokens.refresh)
+        assert service.sessions.of(ann) == []
+        service.sessions.log_out_everywhere(ann, by=himself)
+        for _ in range(5):
+            service.commands.block(BlockUser(user_id=ann, reason="spam", by=SYSTEM))
+            service.commands.unblock(UnblockUser(user_id=ann, by=SYSTEM))
 
 
 def test_no_token_and_no_part_of_one_is_kept(service, ann):
@@ -108,7 +139,7 @@ def test_what_leads_nowhere_is_forgotten(service, ann):
     Session.objects.filter(id=newest()).update(ended_at=timezone.now())
     RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=days_ago(2))
 
-    forget_old_sessions()
+    forget_old_sessions(timedelta(days=14))
 
     assert Session.objects.count() == 2
     assert RefreshToken.objects.count() == 2
@@ -128,7 +159,7 @@ def test_beyond_the_most_sessions_the_oldest_go_of_this_user_alone(three_at_most
     oldest, *others = [service.sessions.log_in(ANN) for _ in range(4)]
 
     assert len(service.sessions.of(ann)) == 3
-    assert Session.objects.count() == 4
+    assert Session.objects.filter(ended_at=None).count() == 4
     with pytest.raises(InvalidToken):
         service.sessions.refresh(oldest.refresh)
     for tokens in others:
@@ -137,11 +168,13 @@ def test_beyond_the_most_sessions_the_oldest_go_of_this_user_alone(three_at_most
 
 def test_more_ended_sessions_than_are_remembered_kill_all_tokens_instead(service, ann):
     first = service.sessions.log_in(ANN)
-    for _ in range(21):
-        service.sessions.log_out(service.sessions.log_in(ANN).refresh)
+    UserRecord.objects.filter(id=ann).update(
+        ended_sessions={str(uuid7()): timezone.now().isoformat() for _ in range(MOST_ENDED_SESSIONS)}
+    )
+    service.sessions.log_out(service.sessions.log_in(ANN).refresh)
     record = UserRecord.objects.get(id=ann)
-    assert len(record.ended_sessions) < 20
-    assert record.token_version == 2
+    assert (record.ended_sessions, record.token_version) == ({}, 2)
+    assert not Session.objects.filter(ended_at=None).exists()
     with pytest.raises(InvalidToken):
         service.sessions.refresh(first.refresh)
 
@@ -154,6 +187,19 @@ def test_sessions_that_ended_long_ago_are_not_remembered_with_the_user(service, 
     [remembered] = UserRecord.objects.get(id=ann).ended_sessions
     assert remembered != ended
     assert UserRecord.objects.get(id=ann).token_version == 1
+
+
+def test_a_session_that_has_idled_too_long_is_none_any_more(service, ann):
+    tokens = service.sessions.log_in(ANN)
+    Session.objects.update(last_used_at=days_ago(14))
+    assert service.sessions.of(ann) == []
+    with pytest.raises(InvalidToken):
+        service.sessions.refresh(tokens.refresh)
+    forget_old_sessions(timedelta(days=14))
+    assert Session.objects.count() == 1  # kept a day longer
+    Session.objects.update(last_used_at=days_ago(16))
+    forget_old_sessions(timedelta(days=14))
+    assert Session.objects.count() == 0
 
 
 def test_log_out_everywhere_marks_each_session(service, ann):
@@ -194,11 +240,14 @@ def test_there_is_one_way_to_tokens_and_it_checks_the_account():
 
 
 def test_there_is_one_way_into_the_admin_pages_and_it_checks_the_account():
-    assert set(calls_of("authenticate", {"self", "wiring.service().sessions", "service.sessions"})) == {
+    assert set(calls_of("authenticate", {"self._credentials", "wiring.service().credentials"})) == {
         "users/application/sessions.py:log_in",
         "users/api/staff_login.py:authenticate",
     }
-    assert set(calls_of("_proven", {"self"})) >= {"users/application/sessions.py:authenticate"}
+    assert set(calls_of("refuse_blocked", {"user"})) == {
+        "users/application/sessions.py:_tokens",
+        "users/application/credentials.py:_proven",
+    }
 
 
 def days_ago(days):

@@ -18,10 +18,10 @@ from tests.fixtures import PASSWORD, Api
 from tests.integration.test_management_commands import ROOT, environment, run, shell  # noqa: F401
 from tests.together import eventually, in_background
 from users.application.commands import BlockUser, UnblockUser
-from users.application.sessions import LogIn
+from users.application.credentials import LogIn
 from users.infrastructure import metrics, outbox
 from users.infrastructure.redis_link import RedisAway
-from users.infrastructure.worker import Duty, Worker
+from users.infrastructure.worker import Duty, Worker, one_by_one
 from users.models import IdempotencyRecord, OutboxEvent, RelayPosition, UserRecord
 from users_domain.errors import UserBlocked
 
@@ -194,6 +194,29 @@ def test_a_duty_that_fails_stops_neither_the_loop_nor_the_other_duties(service, 
 
     with in_background(worker.run):
         eventually(lambda: done.count("done") >= 3 and done.count("failed") >= 3)
+
+
+def test_duties_that_share_a_thread_are_all_done_though_one_fails(service):
+    done = []
+
+    def fail():
+        raise OperationalError("away")
+
+    act = one_by_one(Duty("a", 1, fail), Duty("b", 1, lambda: done.append("b")), Duty("c", 1, lambda: True))
+
+    assert act() is True
+    assert done == ["b"]
+    assert one_by_one(Duty("a", 1, fail))() is False
+
+
+@pytest.mark.parametrize(("mail", "threads"), [(True, 7), (False, 5)])
+def test_operations_md_counts_the_workers_connections(service, settings, mail, threads):
+    """One for each thread; whoever adds a duty adds to what PostgreSQL has to bear."""
+    settings.MAIL_CONFIGURED = mail
+    said = (ROOT / "docs/operations.md").read_text()
+
+    assert len(service.worker()._duties) == threads
+    assert "Each `worker` keeps 7 (a thread for each of its duties, 5 without mail)" in said
 
 
 def test_a_duty_that_fails_is_tried_less_and_less_often_until_it_goes_well(service, monkeypatch):

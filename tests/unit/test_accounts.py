@@ -251,13 +251,12 @@ class TestAnyLink:
     "change",
     [
         lambda user: user.rename(UserName("Anna"), by=ADMIN, now=NOW),
-        lambda user: user.verify_email(by=ADMIN, now=NOW),
         lambda user: user.change_email(Email("else@example.com"), by=ADMIN, now=NOW),
         lambda user: user.change_password("another", by=ADMIN, now=NOW),
         lambda user: user.end_all_sessions(by=ADMIN, now=NOW),
         lambda user: user.block(BlockReason("spam"), last_admin=False, by=ADMIN, now=NOW),
     ],
-    ids=["renamed", "verified", "moved", "new password", "logged out", "blocked"],
+    ids=["renamed", "moved", "new password", "logged out", "blocked"],
 )
 def test_a_link_dies_with_any_change_of_the_account(house, purpose, change):
     link, act = change_of(house, purpose)
@@ -268,6 +267,33 @@ def test_a_link_dies_with_any_change_of_the_account(house, purpose, change):
         act(link)
 
     assert house.now.version == before.version
+
+
+def test_a_reset_link_dies_when_the_address_is_proven(house):
+    link = house.reset_link()
+    house.users.change(house.ann.id, lambda user: user.verify_email(by=ADMIN, now=NOW))
+
+    with pytest.raises(InvalidLink):
+        house.reset(link)
+
+
+@pytest.mark.parametrize("purpose", [links.CONFIRM_EMAIL_CHANGE, links.CANCEL_EMAIL_CHANGE])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda user: user.verify_email(by=ADMIN, now=NOW),
+        lambda user: setattr(user, "password_hash", "the same password, at another cost"),
+    ],
+    ids=["verified", "hash renewed"],
+)
+def test_a_proposal_outlives_what_has_nothing_to_do_with_it(house, purpose, change):
+    link, act = change_of(house, purpose)
+    house.users.change(house.ann.id, change)
+
+    act(link)
+
+    assert (str(house.now.email) == "new@example.com") == (purpose == links.CONFIRM_EMAIL_CHANGE)
+    assert house.proposals.stored == {}
 
 
 # --- Choosing a new password ---------------------------------------------------------------------
@@ -497,13 +523,13 @@ def test_a_proposal_changes_nothing_yet_and_writes_to_both_addresses(house):
     assert proposal == EmailProposal(
         user_id=house.id,
         email="new@example.com",
-        fingerprint=house.ann.fingerprint,
+        fingerprint=links.lasting(house.ann),
         expires_at=NOW + timedelta(days=1),
     )
     assert house.proposals.stored == {house.id: proposal}
     assert (house.now.email, house.now.version) == (house.ann.email, 1)
     assert house.facts == []
-    about = {"fingerprint": house.ann.fingerprint, "new_email": "new@example.com"}
+    about = {"fingerprint": links.lasting(house.ann)}  # the one who is asked hears nothing of the new address
     assert house.mailbox.posted == [
         Posted(MailKind.CONFIRM_EMAIL_CHANGE, "new@example.com", house.id, about),
         Posted(MailKind.EMAIL_CHANGE_ASKED, "ann@example.com", house.id, about),
@@ -576,7 +602,7 @@ def test_a_proposal_is_made_for_the_account_as_it_is(house):
 
     proposal = house.ask_for("new@example.com")
 
-    assert proposal.fingerprint == house.now.fingerprint != house.ann.fingerprint
+    assert proposal.fingerprint == links.lasting(house.now) != links.lasting(house.ann)
     house.accounts.confirm_email_change(house.confirmation_link(proposal))
 
 

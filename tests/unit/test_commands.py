@@ -638,15 +638,27 @@ def test_a_lost_race_is_run_again(house, operation, lost):
 
 
 @pytest.mark.parametrize("operation", ON_ACTIVE)
-def test_after_three_reruns_the_caller_is_told(house, operation):
+def test_the_third_rerun_holds_the_user_and_loses_to_nobody(house, operation):
     house.users.rivals.extend([house.renamed_by_another] * (RERUNS + 5))
 
-    with pytest.raises(ConcurrentUpdate):
-        getattr(house.commands, operation)(commands_on(house.ann)[operation])
+    getattr(house.commands, operation)(commands_on(house.ann)[operation])
 
     assert RERUNS == 3
     assert house.unit_of_work.opened == 1 + RERUNS
     assert len(house.users.rivals) == 4
+    assert len(house.facts) == 1
+
+
+@pytest.mark.parametrize("operation", ON_ACTIVE)
+def test_after_three_reruns_the_caller_is_told(house, operation):
+    """Of two who wait for each other, say, PostgreSQL ends one."""
+    house.users.rivals.extend([house.renamed_by_another] * RERUNS)
+    house.users.hold = raising(ConcurrentUpdate)
+
+    with pytest.raises(ConcurrentUpdate):
+        getattr(house.commands, operation)(commands_on(house.ann)[operation])
+
+    assert house.unit_of_work.opened == 1 + RERUNS
     assert house.facts == []
     assert house.stopwatch.measured == [(operation, False)]
 
@@ -701,3 +713,10 @@ print(sorted({"django", "rest_framework", "redis", "psycopg", "structlog"} & set
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def raising(error):
+    def act(*_):
+        raise error
+
+    return act

@@ -1,6 +1,6 @@
 """Erasing as a command: what happens within its transaction, who may, and what races do to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import get_type_hints
@@ -31,22 +31,28 @@ class World:
         self.users = InMemoryUserRepository(*users)
         self.unit_of_work = InMemoryUnitOfWork(self.users)
         self.removed: list[User] = []
+        self.had_roles: list[bool] = []
         self.measured = Stopwatch()
         self.privacy = Privacy(
             unit_of_work=self.unit_of_work,
             traces=self,
             receipts=self,
-            held=None,  # type: ignore[arg-type]
+            held=self,
             clock=StoppedClock(),
             measure=self.measured,
             reruns=Reruns(pause=lambda seconds: None),
         )
 
-    def remove(self, user: User, now: datetime) -> Mapping[str, int]:
+    def remove(self, user: User, now: datetime, *, had_roles: bool) -> Mapping[str, int]:
         assert self.unit_of_work.open
         assert self.users.stored[user.id].status is UserStatus.ERASED, "the row comes first"
         self.removed.append(user)
+        self.had_roles.append(had_roles)
         return {"mails": 2}
+
+    def export(self, user_id: str, now: datetime) -> Iterator[bytes]:
+        yield b"{"
+        yield b"}"
 
     def issue(self, *, user_id: str, event_id: UUID, erased_at: datetime) -> str:
         return f"{user_id} {event_id} {erased_at}"
@@ -105,7 +111,7 @@ def test_another_version_than_the_one_named_is_left_alone() -> None:
     world.erase(user, expected=frozenset({1, 2}))
 
 
-def test_a_lost_race_is_run_again_unless_a_version_was_named() -> None:
+def test_whoever_was_faster_is_seen_and_a_version_that_was_named_is_compared_anew() -> None:
     user = a_user()
     world = World(user)
 
@@ -121,6 +127,44 @@ def test_a_lost_race_is_run_again_unless_a_version_was_named() -> None:
     world.erase(user)
 
     assert len(world.removed) == 1
+
+
+def test_the_victim_of_a_deadlock_is_run_again_though_a_version_was_named() -> None:
+    """It is the right version still: 412 would be untrue."""
+    user = a_user(version=1)
+    world = World(user)
+
+    def lose() -> None:
+        raise ConcurrentUpdate
+
+    world.users.rivals.append(lose)
+    world.erase(user, expected=frozenset({1}))
+
+    assert len(world.removed) == 1
+    assert user.id in world.users.held
+
+
+def test_whether_he_had_roles_is_told_to_those_who_remove_his_traces() -> None:
+    user, operator = a_user(), an_operator()
+    world = World(user, operator)
+
+    world.erase(user)
+    world.erase(operator)
+
+    assert world.had_roles == [False, True]
+
+
+def test_an_export_is_measured_to_its_last_piece() -> None:
+    user = a_user()
+    world = World(user)
+
+    assert b"".join(world.privacy.export(str(user.id))) == b"{}"
+    broken = world.privacy.export(str(user.id))
+    next(broken)
+    with pytest.raises(ZeroDivisionError):
+        broken.throw(ZeroDivisionError())  # type: ignore[attr-defined]
+
+    assert world.measured.measured == [("export", True), ("export", False)]
 
 
 def test_a_race_that_is_lost_every_time_is_told() -> None:

@@ -192,6 +192,23 @@ def test_memory_is_bounded_and_what_was_not_used_for_longest_goes_first():
     assert house.count(reset="bob") == 2
 
 
+def test_a_long_key_takes_no_more_memory_than_a_short_one():
+    house = House(TWO)
+    assert house.count(reset="x" * 60_000) == 2
+    assert house.count(reset="x" * 60_001) == 2
+    assert house.count(reset="\ud800") == 2
+    assert all(len(key) <= 16 for place in house.meter._tats for key in place)
+
+
+def test_what_is_given_back_may_be_used_again_and_no_more_than_that():
+    house = House(TEN)
+    house.meter.give_back([Claim(TEN, "ann")])
+    assert house.count(login="ann") == 10
+    house.meter.give_back([Claim(TEN, "ann"), Claim(TEN, "ann")])
+    assert house.count(login="ann") == 2
+    assert house.count(login="bob") == 10
+
+
 # --- What the caller is told ---------------------------------------------------------------------
 
 
@@ -219,6 +236,14 @@ def test_what_was_only_asked_is_not_told():
     with noted_standings() as standings:
         house.limits.enforce([Claim(TEN, "ann"), Claim(TWO, "ann", cost=0)])
     assert set(standings) == {"login"}
+
+
+def test_what_is_not_for_the_caller_is_counted_and_not_told():
+    house = House(TEN, TWO)
+    with noted_standings() as standings:
+        house.limits.enforce([Claim(TEN, "ann"), Claim(TWO, "ann", told=False)])
+    assert set(standings) == {"login"}
+    assert house.count(reset="ann") == 1
 
 
 def test_what_comes_after_is_not_told():

@@ -19,11 +19,13 @@ from tests.fakes import (
     Stopwatch,
     WritingGuard,
 )
+from users.application.credentials import Credentials, LogIn
 from users.application.errors import InvalidCredentials, InvalidToken, RateLimited, SessionNotFound
 from users.application.reruns import Reruns
-from users.application.sessions import Lifetimes, LogIn, Sessions
-from users_domain.errors import ConcurrentUpdate, UserBlocked, UserNotFound
+from users.application.sessions import Lifetimes, Sessions
+from users_domain.errors import UserBlocked, UserNotFound, VersionMismatch
 from users_domain.events import UserSessionsEnded
+from users_domain.user import MOST_ENDED_SESSIONS
 from users_domain.value_objects import SYSTEM, BlockReason, Email, UserName
 
 ANN = LogIn(email="ann@example.com", password="right", address="192.0.2.7", user_agent="Toaster/1.0")
@@ -49,14 +51,18 @@ class House:
         self.hashes = InMemoryPasswordHashes(self.users)
         self.reused = []
         self.sessions = Sessions(
+            credentials=Credentials(
+                users=self.users,
+                hasher=self.hasher,
+                hashes=self.hashes,
+                guard=self.guard,
+                clock=self.clock,
+            ),
             users=self.users,
             unit_of_work=self.unit_of_work,
             store=self.store,
-            hasher=self.hasher,
-            hashes=self.hashes,
             access_tokens=ReadableTokens(),
             refresh_tokens=self.refresh_tokens,
-            guard=self.guard,
             limits=self.guard,
             lifetimes=LIFETIMES,
             clock=self.clock,
@@ -223,6 +229,41 @@ def test_beyond_the_most_sessions_the_oldest_makes_room():
     assert len(house.sessions.of(str(user.id))) == 3
     with pytest.raises(InvalidToken):
         house.sessions.refresh(first.refresh)
+    [event] = house.ended
+    assert (event.cause, event.actor_id) == ("replaced", "system")
+    assert [str(ended.id) for ended in house.users.get(user.id).ended_sessions] == [event.session_id]
+
+
+def test_sessions_that_have_ended_make_no_room_and_need_none():
+    house = House(ann())
+    first = house.sessions.log_in(ANN)
+    for _ in range(5):
+        house.sessions.log_out(log_in_later(house).refresh)
+    assert house.sessions.refresh(first.refresh)
+
+
+def test_with_one_end_too_many_to_remember_all_sessions_end():
+    user = ann()
+    house = House(user)
+    first = house.sessions.log_in(ANN)
+    for _ in range(MOST_ENDED_SESSIONS + 1):
+        house.sessions.log_out(house.sessions.log_in(ANN).refresh)
+    assert house.ended[-1].session_id is None
+    assert house.sessions.of(str(user.id)) == []
+    with pytest.raises(InvalidToken):
+        house.sessions.refresh(first.refresh)
+
+
+def test_a_session_that_ended_is_remembered_while_tokens_of_a_longer_life_may_be_about():
+    user = ann()
+    house = House(user)
+    house.sessions.log_out(house.sessions.log_in(ANN).refresh)
+    house.clock.advance(minutes=59)
+    house.sessions.log_out(house.sessions.log_in(ANN).refresh)
+    assert len(house.users.get(user.id).ended_sessions) == 2
+    house.clock.advance(minutes=2)
+    house.sessions.log_out(house.sessions.log_in(ANN).refresh)
+    assert len(house.users.get(user.id).ended_sessions) == 2
 
 
 def log_in_later(house):
@@ -413,21 +454,32 @@ def test_who_logs_out_everywhere_has_no_session_left():
     assert (event.session_id, event.cause) == (None, "log_out_everywhere")
 
 
-def test_a_lost_race_is_run_again():
+def test_nobody_keeps_a_session_alive_by_changing_the_user_all_the_time():
     user = ann()
     house = House(user)
     tokens = house.sessions.log_in(ANN)
     rename = lambda: house.users.change(  # noqa: E731
         user.id, lambda stored: stored.rename(UserName(f"Ann {stored.version}"), by=SYSTEM, now=NOW)
     )
-    house.users.rivals.extend([rename] * 3)
-    house.store.end = lambda session_id, now: True  # the database takes it back with the transaction
+    house.users.rivals.extend([rename] * 20)
     house.sessions.log_out(tokens.refresh)
-    assert len(house.ended) == 1
+    house.sessions.log_out_everywhere(str(user.id), by=an_actor(user))
+    assert len(house.ended) == 2
+    assert house.unit_of_work.opened == 2
 
-    house.users.rivals.extend([rename] * 4)
-    with pytest.raises(ConcurrentUpdate):
-        house.sessions.log_out_everywhere(str(user.id), by=an_actor(user))
+
+@pytest.mark.parametrize("act", ["end", "log_out_everywhere"])
+def test_a_session_ends_only_at_the_version_that_was_named(act):
+    user = ann()
+    house = House(user)
+    house.sessions.log_in(ANN)
+    [session] = house.sessions.of(str(user.id))
+    about = (str(user.id), str(session.id)) if act == "end" else (str(user.id),)
+    with pytest.raises(VersionMismatch):
+        getattr(house.sessions, act)(*about, by=an_actor(user), expected=frozenset({7}))
+    assert house.sessions.of(str(user.id)) == [session]
+    getattr(house.sessions, act)(*about, by=an_actor(user), expected=frozenset({1}))
+    assert house.sessions.of(str(user.id)) == []
 
 
 def test_nobody_has_no_sessions():

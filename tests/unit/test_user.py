@@ -686,8 +686,10 @@ def test_more_than_can_be_remembered_end_in_killing_all_tokens():
     for number in range(MOST_ENDED_SESSIONS):
         end_session(user, number)
     assert (len(user.ended_sessions), user.token_version) == (MOST_ENDED_SESSIONS, 1)
-    end_session(user, 99)
+    user.pull_events()
+    end_session(user, 999)
     assert (user.ended_sessions, user.token_version) == ((), 2)
+    assert the_fact(user).session_id is None, "all of them have ended"
 
 
 def test_ending_all_sessions_kills_all_tokens():

@@ -251,6 +251,16 @@ class TestEmail:
         assert caught.value.reason == "not_normalised"
 
     @pytest.mark.parametrize(
+        "local", ["=?utf-8?b?am9zw6k=?=", "=?UTF-8?Q?jos=C3=A9?=", "x=?utf-8?q?ann?=y", "=??="]
+    )
+    def test_refuses_a_local_part_that_names_another_in_an_encoded_word(self, local):
+        """RFC 2047: mail programs write josé so."""
+        with pytest.raises(InvalidEmail) as caught:
+            Email(f"{local}@example.com")
+
+        assert caught.value.reason == "encoded_word"
+
+    @pytest.mark.parametrize(
         "text",
         [
             f"{LOCAL_64}l@example.com",

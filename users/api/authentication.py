@@ -51,7 +51,8 @@ class TokenAuthentication(JWTAuthentication):
         except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
             raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
         target = named_user(request.parser_context["kwargs"], caller_id)
-        # By version: a token that is worth nothing any more uses up nothing of the account as it is now.
+        # By version, and given back where the session has ended: a token that is worth nothing any more uses
+        # up nothing of its owner's.
         turn = service.callers.turn(f"{caller_id} {claims['tv']}")
         named = [caller_id] if target in {None, caller_id} else [caller_id, target]
         seen = service.cache.peek(named, along=turn)
@@ -60,6 +61,8 @@ class TokenAuthentication(JWTAuthentication):
         except UserNotFound:
             raise AuthenticationFailed from None
         if not account.accepts(claims["tv"], claims["sid"]):
+            if turn:
+                turn.give_back()
             raise AuthenticationFailed
         request._request.caller_id = caller_id  # type: ignore[attr-defined]
         if turn:

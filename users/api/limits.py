@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
+from django.conf import settings
 from rest_framework.request import Request
 
 from users import wiring
-from users.api.authentication import Caller
+from users.api.authentication import Caller, named_user
 from users.api.client import client_of
 from users.application.addresses import network_of
 from users.application.limits import Standing
@@ -39,6 +40,28 @@ def by_email(request: Request) -> str | None:
         return None
 
 
+def by_email_of_the_quiet(request: Request) -> str | None:
+    """Whoever registers a taken address quietly sends its owner a mail."""
+    return by_email(request) if registers_quietly(request) else None
+
+
+def registers_quietly(request: Request) -> bool:
+    """Whether the caller is not to learn who is registered; staff and services are told."""
+    caller = cast(Caller | None, request.user)
+    return settings.REGISTRATION_DISCLOSURE == "accepted" and not (caller and caller.roles)
+
+
+def by_email_to_be_proven(request: Request) -> str | None:
+    """Whoever wants an address as his own sends a mail there. What an admin gives to others is no wish."""
+    caller = cast(Caller | None, request.user)
+    himself = caller and named_user(_named(request), caller.id) == caller.id
+    return by_email(request) if settings.EMAIL_CHANGE == "verified" and himself else None
+
+
+def by_caller(request: Request) -> str | None:
+    return str(request.user.id) if request.user else None
+
+
 def by_proof(request: Request) -> str | None:
     """Whoever shows his password once more, and so could be guessing it with a stolen token."""
     shown = _field(request, "password") or _field(request, "current_password")
@@ -46,17 +69,17 @@ def by_proof(request: Request) -> str | None:
 
 
 LIMITS: Mapping[str, Mapping[str, Key]] = {
-    "register": {"registration": by_address_of_strangers},
+    "register": {"registration": by_address_of_strangers, "registration_email": by_email_of_the_quiet},
     "request_password_reset": {"reset": by_email, "reset_address": by_address},
     "request_email_verification": {"verification": by_email, "verification_address": by_address},
-    "change_email": {"password_proof": by_proof},
+    "change_email": {"password_proof": by_proof, "email_change": by_email_to_be_proven},
     "change_password": {"password_proof": by_proof},
-    "erase": {"password_proof": by_proof},
+    "export": {"export": by_caller},
 }
 """By operation, the policies and what each counts by."""
-OF_SOMEBODY = frozenset({"reset", "verification"})
-"""Policies that count for an account, whoever asks: where it stands is none of the caller's business."""
-LIMITED_WITHIN = frozenset({"log_in", "refresh"})
+OF_SOMEBODY = frozenset({"reset", "verification", "registration_email", "email_change"})
+"""Policies that count for an email address, whoever asks; where it stands is no business of the caller."""
+LIMITED_WITHIN = frozenset({"log_in", "refresh", "log_out"})
 """Operations that the application itself counts."""
 
 
@@ -81,6 +104,11 @@ def limit_headers(standings: Iterable[Standing]) -> dict[str, str]:
             f'"{one.policy.name}";r={one.remaining};t={math.ceil(one.reset)}' for one in known
         ),
     }
+
+
+def _named(request: Request) -> Mapping[str, object]:
+    found: Mapping[str, object] = request.parser_context["kwargs"]
+    return found
 
 
 def _field(request: Request, name: str) -> str | None:

@@ -111,7 +111,7 @@ class ProblemSchema(AutoSchema):
         responses: Json = {str(described.status): self._answer(described)}
         if described.later:
             content = {"schema": self._schema_of(described.later), "example": described.later_example}
-            responses["202"] = _response("Not done yet.", content={JSON: content})
+            responses["202"] = _response("Not done yet.", headers=self._limits(), content={JSON: content})
         if described.not_modified:
             responses["304"] = _response(
                 "Not modified: you have this version.", headers=described.answers_with
@@ -125,11 +125,14 @@ class ProblemSchema(AutoSchema):
             content = {JSON: {"schema": schema, "example": described.answer_example}}
             for media_type, (also, example) in described.also_as.items():
                 content[media_type] = {"schema": also, "example": example}
-        headers = [*described.answers_with, *(LIMIT_HEADERS if is_limited(self.view.action) else ())]
+        headers = [*described.answers_with, *self._limits()]
         response = _response(described.summary, headers=headers, content=content)
         if described.leads_to:
             response["links"] = {name: _ref("links", name) for name in described.leads_to}
         return response
+
+    def _limits(self) -> tuple[str, ...]:
+        return LIMIT_HEADERS if is_limited(self.view.action) else ()
 
     def _schema_of(self, answer: type[Serializer[Any]] | tuple[type[Serializer[Any]], ...]) -> Json:
         if isinstance(answer, tuple):

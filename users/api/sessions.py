@@ -9,12 +9,14 @@ from rest_framework.response import Response
 from users import wiring
 from users.api import serializers as forms
 from users.api.client import client_of
+from users.api.conditions import expected_versions
 from users.api.devices import device_of
 from users.api.pagination import page_response
 from users.api.views import Endpoint
+from users.application.credentials import LogIn
 from users.application.representation import timestamp
 from users.application.session import Session
-from users.application.sessions import LogIn, Tokens
+from users.application.sessions import Tokens
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -41,7 +43,9 @@ class TokenViewSet(Endpoint):
 class SessionViewSet(Endpoint):
     def log_out_everywhere(self, request: Request) -> Response:
         self.body(forms.NoBody)
-        wiring.service().sessions.log_out_everywhere(self.caller.id, by=self.caller.actor)
+        wiring.service().sessions.log_out_everywhere(
+            self.caller.id, by=self.caller.actor, expected=expected_versions(request)
+        )
         return Response(status=status.HTTP_204_NO_CONTENT, headers=NO_STORE)
 
     def list_sessions(self, request: Request, user_id: str) -> Response:
@@ -50,7 +54,9 @@ class SessionViewSet(Endpoint):
         return page_response(request, [_fields(session, self.caller.session_id) for session in sessions])
 
     def end_session(self, request: Request, user_id: str, session_id: str) -> Response:
-        wiring.service().sessions.end(self.target(), session_id.lower(), by=self.caller.actor)
+        wiring.service().sessions.end(
+            self.target(), session_id.lower(), by=self.caller.actor, expected=expected_versions(request)
+        )
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

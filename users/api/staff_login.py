@@ -4,8 +4,8 @@ from django.http import HttpRequest
 
 from users import wiring
 from users.api.client import client_of
+from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, RateLimited
-from users.application.sessions import LogIn
 from users.models import UserRecord
 from users_domain.errors import UserBlocked
 
@@ -21,7 +21,7 @@ class StaffBackend:
         try:
             address = client_of(request).address if request else ""
             command = LogIn(email=username, password=password, address=address)
-            user = wiring.service().sessions.authenticate(command)
+            user = wiring.service().credentials.authenticate(command)
         except (InvalidCredentials, UserBlocked):
             return None
         except RateLimited as limited:

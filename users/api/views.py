@@ -20,7 +20,7 @@ from users.api import serializers as forms
 from users.api.authentication import Caller, named_user
 from users.api.conditions import etag, expected_versions, is_known
 from users.api.languages import language_of
-from users.api.limits import hold, limit_headers
+from users.api.limits import hold, limit_headers, registers_quietly
 from users.api.pagination import page_response
 from users.application.commands import (
     BlockUser,
@@ -95,7 +95,7 @@ class UserViewSet(Endpoint):
         fields = self.body(forms.RegisterBody)
         actor = self.caller.actor if request.user else None
         key = _idempotency_key(request)
-        quiet = settings.REGISTRATION_DISCLOSURE == "accepted" and not (actor and actor.roles)
+        quiet = registers_quietly(request)
         command = RegisterUser(
             **({"locale": language_of(request)} | fields),
             by=actor,
@@ -165,6 +165,7 @@ class UserViewSet(Endpoint):
         return page_response(request, page.results, cursor=page.cursor)
 
     def erase(self, request: Request, user_id: str) -> Response:
+        self.body(forms.NoBody)
         erased = wiring.service().privacy.erase(EraseUser(**self.command_fields()))
         return Response(
             erasure_fields(erased), headers={"ETag": etag(erased.version), "Cache-Control": "no-store"}

@@ -90,7 +90,7 @@ class Accounts:
                 field="new_password",
             )
             new_hash = self._hasher.hash(command.new_password)
-            self._reruns(lambda: self._reset(user_id, fingerprint, new_hash))
+            self._reruns(lambda _: self._reset(user_id, fingerprint, new_hash))
             self._guard.note_success(str(user.email), user_id, command.address, by_link=True)
 
     def _reset(self, user_id: str, fingerprint: str, new_hash: str) -> None:
@@ -111,7 +111,7 @@ class Accounts:
         """Done already, it is done again, as long as the user has the address."""
         with self._measure("verify_email"):
             user_id, address = links.read(self._links, links.VERIFY_EMAIL, token)
-            self._reruns(lambda: self._verify(user_id, address))
+            self._reruns(lambda _: self._verify(user_id, address))
 
     def _verify(self, user_id: str, address: str) -> None:
         with self._unit_of_work() as users:
@@ -134,7 +134,7 @@ class Accounts:
         proposal = EmailProposal(
             user_id=str(proof.id),
             email=str(email),
-            fingerprint=proof.fingerprint,
+            fingerprint=links.lasting(proof),
             expires_at=now + PROPOSAL_LIFE,
         )
         with self._unit_of_work() as users:
@@ -146,27 +146,25 @@ class Accounts:
         return proposal
 
     def _tell_both(self, proposal: EmailProposal, present: str, *, taken: bool) -> None:
-        about = {"fingerprint": proposal.fingerprint, "new_email": proposal.email}
+        about = {"user_id": proposal.user_id, "fingerprint": proposal.fingerprint}
         if taken:
             self._mailbox.post(MailKind.ALREADY_REGISTERED, email=proposal.email)
         else:
-            self._mailbox.post(
-                MailKind.CONFIRM_EMAIL_CHANGE, user_id=proposal.user_id, email=proposal.email, **about
-            )
-        self._mailbox.post(MailKind.EMAIL_CHANGE_ASKED, user_id=proposal.user_id, email=present, **about)
+            self._mailbox.post(MailKind.CONFIRM_EMAIL_CHANGE, email=proposal.email, **about)
+        self._mailbox.post(MailKind.EMAIL_CHANGE_ASKED, email=present, **about)
 
     def confirm_email_change(self, token: str) -> None:
         """The new address is proven by this. Raises UserAlreadyExists when it was taken meanwhile."""
         with self._measure("confirm_email_change"):
             user_id, fingerprint, address = links.read(self._links, links.CONFIRM_EMAIL_CHANGE, token)
-            self._reruns(lambda: self._confirm(user_id, fingerprint, address))
+            self._reruns(lambda _: self._confirm(user_id, fingerprint, address))
 
     def _confirm(self, user_id: str, fingerprint: str, address: str) -> None:
         with self._unit_of_work() as users:
             now, proposal = self._clock(), self._proposals.take(user_id)
             if proposal is None or proposal.expires_at <= now or links.digest(proposal.email) != address:
                 raise InvalidLink
-            user = _as_linked(users, user_id, fingerprint)
+            user = _as_proposed(users, user_id, fingerprint)
             former = str(user.email)
             user.change_email(Email(proposal.email), by=_himself(user), now=now)
             user.verify_email(by=_himself(user), now=now)
@@ -178,12 +176,12 @@ class Accounts:
         done again, as long as the account has not changed."""
         with self._measure("cancel_email_change"):
             user_id, fingerprint = links.read(self._links, links.CANCEL_EMAIL_CHANGE, token)
-            self._reruns(lambda: self._cancel(user_id, fingerprint))
+            self._reruns(lambda _: self._cancel(user_id, fingerprint))
 
     def _cancel(self, user_id: str, fingerprint: str) -> None:
         with self._unit_of_work() as users:
             self._proposals.take(user_id)
-            _as_linked(users, user_id, fingerprint)
+            _as_proposed(users, user_id, fingerprint)
 
 
 def _linked(users: UserRepository, user_id: str) -> User:
@@ -197,6 +195,14 @@ def _as_linked(users: UserRepository, user_id: str, fingerprint: str) -> User:
     """The user, if he is still as he was when the link was written."""
     user = _linked(users, user_id)
     if user.fingerprint != fingerprint:
+        raise InvalidLink
+    return user
+
+
+def _as_proposed(users: UserRepository, user_id: str, fingerprint: str) -> User:
+    """The user, if nothing has changed that a proposal depends on."""
+    user = _linked(users, user_id)
+    if links.lasting(user) != fingerprint:
         raise InvalidLink
     return user
 

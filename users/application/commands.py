@@ -265,12 +265,12 @@ class UserCommands:
         email = Email(command.email)
         own = command.by.id == str(UserId.parse(command.user_id))
 
-        def attempt() -> UserView | EmailProposal:
+        def attempt(hold: bool) -> UserView | EmailProposal:
             proof = self._proven(command.user_id, command.password, command.expected) if own else None
             if proof and self._propose_email:
                 return self._propose_email(proof, email)
             return self._attempt(
-                command, lambda user, now, _: self._move(user, email, by=command.by, now=now), proof
+                command, lambda user, now, _: self._move(user, email, by=command.by, now=now), hold, proof
             )
 
         with self._measure("change_email"):
@@ -285,7 +285,7 @@ class UserCommands:
     def change_password(self, command: ChangePassword) -> UserView:
         """Raises WrongPassword, InvalidPassword."""
 
-        def attempt() -> UserView:
+        def attempt(hold: bool) -> UserView:
             proof = self._proven(command.user_id, command.current_password, command.expected)
             self._policy.check(
                 command.new_password,
@@ -296,7 +296,10 @@ class UserCommands:
             )
             new_hash = self._hasher.hash(command.new_password)
             return self._attempt(
-                command, lambda user, now, _: user.change_password(new_hash, by=command.by, now=now), proof
+                command,
+                lambda user, now, _: user.change_password(new_hash, by=command.by, now=now),
+                hold,
+                proof,
             )
 
         with self._measure("change_password"):
@@ -336,27 +339,28 @@ class UserCommands:
 
     def _change(self, operation: str, command: OnOneUser, change: Change) -> UserView:
         with self._measure(operation):
-            return self._again(lambda: self._attempt(command, change), command.expected)
+            return self._again(lambda hold: self._attempt(command, change, hold), command.expected)
 
-    def _attempt(self, command: OnOneUser, change: Change, proof: User | None = None) -> UserView:
-        """`proof`: the user as he was when his password was found right, outside this transaction."""
+    def _attempt(self, command: OnOneUser, change: Change, hold: bool, proof: User | None = None) -> UserView:
+        """`hold`: whether others wait. `proof`: the user as he was when his password was found right, outside
+        this transaction."""
         with self._unit_of_work() as users:
-            user = self._get(users, command.user_id, command.expected)
+            get = users.hold if hold else users.get
+            user = self._expected(get(UserId.parse(command.user_id)), command.expected)
             _refuse_overtaken(proof, user)
             change(user, self._clock(), users)
             users.save(user)
         return view_of(user)
 
-    def _again(self, attempt: Callable[[], Result], expected: frozenset[int]) -> Result:
+    def _again(self, attempt: Callable[[bool], Result], expected: frozenset[int]) -> Result:
         if not expected:
             return self._reruns(attempt)
         try:
-            return attempt()
+            return attempt(False)
         except ConcurrentUpdate:
             raise VersionMismatch from None
 
-    def _get(self, users: UserRepository, user_id: str, expected: frozenset[int]) -> User:
-        user = users.get(UserId.parse(user_id))
+    def _expected(self, user: User, expected: frozenset[int]) -> User:
         if expected and user.version not in expected:
             raise VersionMismatch
         return user
@@ -365,7 +369,7 @@ class UserCommands:
         """The user as he was when `password` was found to be his, outside any transaction."""
         if password is None:
             raise InvalidPassword("Changing your own account takes your current password.", reason="required")
-        user = self._get(self._users, user_id, expected)
+        user = self._expected(self._users.get(UserId.parse(user_id)), expected)
         if not self._hasher.verify(password, user.password_hash):
             raise WrongPassword
         return user

@@ -72,7 +72,9 @@ HELP: Mapping[str, Help] = {
         "Which session, as in the claim `sid` of its tokens; null for all of them.",
         "0198c1a2-7c20-7b3c-8d11-0c5e1f2a3b4c",
     ),
-    "cause": Help("`log_out`, `log_out_everywhere`, `revoked` or `token_reused`.", "log_out"),
+    "cause": Help(
+        "`log_out`, `log_out_everywhere`, `revoked`, `replaced` by newer ones, or `token_reused`.", "log_out"
+    ),
     "ended_at": Help("Since when.", _TIME),
     "erased_at": Help("Since when.", _TIME),
 }

@@ -47,11 +47,13 @@ Policies = Mapping[str, Policy | None]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One more under `policy` for `key`; with `cost` 0 only the question whether there would be one."""
+    """One more under `policy` for `key`; with `cost` 0 only the question whether there would be one. Where
+    the caller stands under it he learns if it is `told`."""
 
     policy: Policy
     key: str
     cost: int = 1
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Meter(Protocol):
 
     def take(self, claims: Sequence[Claim]) -> Verdict: ...
 
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """What was let through shall not have counted."""
+        ...
+
 
 class Limits:
     """`RateLimits` by the policies of the settings. `limited` is told the policy of every refusal."""
@@ -88,10 +94,10 @@ class Limits:
     def hold(self, **keys: str) -> None:
         self.enforce(self.claims(keys))
 
-    def claims(self, keys: Mapping[str, str], *, cost: int = 1) -> list[Claim]:
+    def claims(self, keys: Mapping[str, str], *, told: bool = True) -> list[Claim]:
         """For those of the policies that are on."""
         policies = ((self._policies[name], key) for name, key in keys.items())
-        return [Claim(policy, key, cost) for policy, key in policies if policy]
+        return [Claim(policy, key, told=told) for policy, key in policies if policy]
 
     def enforce(self, claims: Sequence[Claim]) -> None:
         """Raises RateLimited."""
@@ -101,7 +107,11 @@ class Limits:
         """Tells the caller where he stands under what was counted. Raises RateLimited."""
         if verdict.refused:
             self.refuse(verdict.refused.policy, verdict.refused.reset)
-        _note(standing for claim, standing in zip(claims, verdict.standings, strict=True) if claim.cost)
+        _note(
+            standing
+            for claim, standing in zip(claims, verdict.standings, strict=True)
+            if claim.cost and claim.told
+        )
 
     def refuse(self, policy: Policy, wait: float) -> NoReturn:
         """Raises RateLimited."""

@@ -3,9 +3,11 @@ with the user's id. Whoever writes a link and whoever takes it back agree here."
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from users.application.errors import InvalidLink
 from users.application.ports import Links
+from users_domain.user import User
 
 RESET_PASSWORD = "reset_password"  # noqa: S105 - a purpose
 VERIFY_EMAIL = "verify_email"
@@ -15,8 +17,8 @@ CANCEL_EMAIL_CHANGE = "cancel_email_change"
 WORDS: Mapping[str, tuple[str, ...]] = {
     RESET_PASSWORD: ("user id", "fingerprint"),
     VERIFY_EMAIL: ("user id", "digest of the address"),
-    CONFIRM_EMAIL_CHANGE: ("user id", "fingerprint", "digest of the new address"),
-    CANCEL_EMAIL_CHANGE: ("user id", "fingerprint"),
+    CONFIRM_EMAIL_CHANGE: ("user id", "lasting fingerprint", "digest of the new address"),
+    CANCEL_EMAIL_CHANGE: ("user id", "lasting fingerprint"),
 }
 
 SECONDS: Mapping[str, int] = {
@@ -35,6 +37,12 @@ def read(links: Links, purpose: str, token: str) -> list[str]:
     if len(words) != len(WORDS[purpose]):
         raise InvalidLink
     return words
+
+
+def lasting(user: User) -> str:
+    """The fingerprint of a user who wants another address. It stays when he proves the one he has, or when
+    his password's hash is renewed as he logs in; a new password changes the version of his tokens."""
+    return replace(user, email_verified=True, password_hash="").fingerprint
 
 
 def digest(email: str) -> str:

@@ -160,8 +160,9 @@ class RefreshTokens(Protocol):
 class SessionStore(Protocol):
     """Sessions, and which of their refresh tokens was used when. All but `open` within a unit of work."""
 
-    def open(self, session: Session, refresh: Refresh, *, most: int) -> None:
-        """A new session with its first token; of more than `most` of one user the oldest go."""
+    def open(self, session: Session, refresh: Refresh, *, most: int) -> Sequence[Session]:
+        """A new session with its first token. Answers those that are too many of one user's: of more than
+        `most` live ones the oldest."""
         ...
 
     def live(self, session_id: UUID, now: datetime) -> Session:

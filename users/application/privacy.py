@@ -9,7 +9,7 @@ from uuid import UUID
 from users.application.commands import ANY_VERSION
 from users.application.ports import Clock, Measure, UnitOfWork
 from users.application.reruns import Reruns
-from users_domain.errors import ConcurrentUpdate, VersionMismatch
+from users_domain.errors import VersionMismatch
 from users_domain.user import User
 from users_domain.value_objects import Actor, UserId
 
@@ -56,10 +56,10 @@ class Erased:
 class Traces(Protocol):
     """What is kept of a user beside his row."""
 
-    def remove(self, user: User, now: datetime) -> Mapping[str, int]:
-        """Within the unit of work that has saved the erased user: all of it in the database, then, after
-        commit, in Redis; what cannot be reached there now, the worker removes later. Answers how many rows of
-        which tables were emptied or deleted."""
+    def remove(self, user: User, now: datetime, *, had_roles: bool) -> Mapping[str, int]:
+        """Within the unit of work that has saved the erased user, who had roles or none: all of it in the
+        database, then, after commit, in Redis and the sessions of the admin pages; what cannot be reached
+        then, the worker removes later. Answers how many rows of which tables were emptied or deleted."""
         ...
 
 
@@ -101,24 +101,22 @@ class Privacy:
         """Raises UserNotFound, also for those who are erased already; LastAdmin, VersionMismatch,
         ConcurrentUpdate."""
         with self._measure("erase"):
-            if not command.expected:
-                return self._reruns(lambda: self._erase(command))
-            try:
-                return self._erase(command)
-            except ConcurrentUpdate:
-                raise VersionMismatch from None
+            # A version that was named is compared anew each time.
+            return self._reruns(lambda _: self._erase(command))
 
     def _erase(self, command: EraseUser) -> Erased:
         with self._unit_of_work() as users:
-            user, now = users.get(UserId.parse(command.user_id)), self._clock()
+            # Held, so that no race is ever lost: what is run again was the victim of a deadlock.
+            user, now = users.hold(UserId.parse(command.user_id)), self._clock()
             if command.expected and user.version not in command.expected:
                 raise VersionMismatch
+            had_roles = bool(user.roles)
             user.erase(last_admin=users.is_last_admin(user), by=command.by, now=now)
             user_id, event_id = str(user.id), user.recorded[-1].event_id
             receipt = self._receipts.issue(user_id=user_id, event_id=event_id, erased_at=now)
             # The row first, as every command does: from then on nobody else writes of this user.
             users.save(user)
-            removed = self._traces.remove(user, now)
+            removed = self._traces.remove(user, now, had_roles=had_roles)
         return Erased(
             id=user_id,
             erased_at=now,
@@ -130,4 +128,9 @@ class Privacy:
 
     def export(self, user_id: str) -> Iterator[bytes]:
         """All that is kept of the user but secrets, as one JSON object in pieces. Raises UserNotFound."""
-        return self._held.export(str(UserId.parse(user_id)), self._clock())
+        return self._measured(self._held.export(str(UserId.parse(user_id)), self._clock()))
+
+    def _measured(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """To the last piece: an export that broke, or that nobody read to its end, was no success."""
+        with self._measure("export"):
+            yield from pieces

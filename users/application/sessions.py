@@ -15,14 +15,12 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from users.application import addresses
-from users.application.errors import InvalidCredentials, InvalidToken, SessionNotFound
+from users.application.credentials import Credentials, LogIn
+from users.application.errors import InvalidToken, SessionNotFound
 from users.application.ports import (
     AccessTokens,
     Clock,
-    LoginGuard,
     Measure,
-    PasswordHasher,
-    PasswordHashes,
     RateLimits,
     RefreshTokens,
     SessionStore,
@@ -30,23 +28,14 @@ from users.application.ports import (
 )
 from users.application.reruns import Reruns
 from users.application.session import Refresh, Session
-from users_domain.errors import InvalidEmail, UserBlocked, UserNotFound
+from users_domain.errors import UserNotFound, VersionMismatch
 from users_domain.repository import UserRepository
 from users_domain.user import User
-from users_domain.value_objects import SYSTEM, Actor, Email, EndOfSession, UserId
+from users_domain.value_objects import SYSTEM, Actor, EndOfSession, UserId
 
-ACCESS_SLACK = timedelta(minutes=1)
-"""For the clocks of several hosts: so much longer an ended session is remembered than its tokens live."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogIn:
-    """`address` and `user_agent`: where from, and on what, as far as is known."""
-
-    email: str
-    password: str = field(repr=False)
-    address: str = ""
-    user_agent: str = ""
+ANY_VERSION: frozenset[int] = frozenset()
+LONGEST_ACCESS = timedelta(hours=1)
+"""For so long at least an ended session is remembered: access tokens may live longer than those of today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +57,16 @@ class Lifetimes:
     most: int
 
 
-class _HadEnded(Exception):
-    """Takes back what was done to the user."""
-
-
 class Sessions:
     def __init__(
         self,
         *,
+        credentials: Credentials,
         users: UserRepository,
         unit_of_work: UnitOfWork,
         store: SessionStore,
-        hasher: PasswordHasher,
-        hashes: PasswordHashes,
         access_tokens: AccessTokens,
         refresh_tokens: RefreshTokens,
-        guard: LoginGuard,
         limits: RateLimits,
         lifetimes: Lifetimes,
         clock: Clock,
@@ -92,14 +75,12 @@ class Sessions:
         reruns: Reruns,
     ) -> None:
         """`reused` is told of a user and a session whose refresh token was copied."""
+        self._credentials = credentials
         self._users = users
         self._unit_of_work = unit_of_work
         self._store = store
-        self._hasher = hasher
-        self._hashes = hashes
         self._access_tokens = access_tokens
         self._refresh_tokens = refresh_tokens
-        self._guard = guard
         self._limits = limits
         self._lifetimes = lifetimes
         self._clock = clock
@@ -110,12 +91,9 @@ class Sessions:
     # --- In ---------------------------------------------------------------------------------------
 
     def log_in(self, command: LogIn) -> Tokens:
-        """A new session. Exactly one hash is computed whatever the outcome, so that time tells nothing; but
-        whose right password has an outdated hash pays for a better one.
-        Raises InvalidCredentials for an unknown address and a wrong password alike; UserBlocked only to
-        somebody who knows the password; RateLimited."""
+        """A new session. Raises as `Credentials.authenticate`."""
         with self._measure("log_in"):
-            user, now = self.authenticate(command), self._clock()
+            user, now = self._credentials.authenticate(command), self._clock()
             session = Session(
                 id=uuid7(),
                 user_id=str(user.id),
@@ -127,39 +105,9 @@ class Sessions:
                 expires_at=now + self._lifetimes.absolute,
             )
             refresh = self._next(session, now)
-            self._store.open(session, refresh, most=self._lifetimes.most)
+            for surplus in self._store.open(session, refresh, most=self._lifetimes.most):
+                self._end(surplus, EndOfSession.REPLACED, SYSTEM)
             return self._tokens(user, session, refresh)
-
-    def authenticate(self, command: LogIn) -> User:
-        """The user with this address and password. Raises as `log_in`."""
-        self._guard.admit(command.email, command.address)
-        user = self._find(command.email)
-        try:
-            user = self._proven(user, command.password)
-        except (InvalidCredentials, UserBlocked) as refusal:
-            known = str(user.id) if user else None
-            self._guard.note_failure(command.email, known, command.address, reason=refusal.code)
-            raise
-        self._guard.note_success(command.email, str(user.id), command.address)
-        self._renew_hash(user, command.password)
-        return user
-
-    def _renew_hash(self, user: User, password: str) -> None:
-        renewed = self._hasher.renewed(password, user.password_hash)
-        if renewed is not None:
-            self._hashes.replace(user.id, user.password_hash, renewed)
-
-    def _proven(self, user: User | None, password: str) -> User:
-        if not self._hasher.verify(password, user.password_hash if user else None) or user is None:
-            raise InvalidCredentials
-        user.refuse_blocked(self._clock())
-        return user
-
-    def _find(self, email: str) -> User | None:
-        try:
-            return self._users.get_by_email(Email(email))
-        except (InvalidEmail, UserNotFound):
-            return None
 
     # --- On ---------------------------------------------------------------------------------------
 
@@ -174,8 +122,8 @@ class Sessions:
                 successor = self._rotate(session, presented, now)
                 if successor:
                     return self._tokens(self._holder(users, session), session, successor)
-            self._end(session, EndOfSession.TOKEN_REUSED, SYSTEM)
             self._reused(session.user_id, session.id)
+            self._end(session, EndOfSession.TOKEN_REUSED, SYSTEM)
             raise InvalidToken
 
     def _rotate(self, session: Session, presented: Refresh, now: datetime) -> Refresh | None:
@@ -213,21 +161,23 @@ class Sessions:
 
     def log_out(self, token: str) -> None:
         """Ends the session of a refresh token, used or not. Raises InvalidToken only for what is none of
-        ours: a session that has ended already is what the caller wants."""
+        ours: a session that has ended already is what the caller wants. Raises RateLimited."""
         with self._measure("log_out"):
             presented = self._refresh_tokens.read(token)
+            self._limits.hold(refresh=str(presented.session_id))
             try:
                 session = self._store.live(presented.session_id, self._clock())
             except InvalidToken:
                 return
             self._end(session, EndOfSession.LOG_OUT, Actor(session.user_id))
 
-    def log_out_everywhere(self, user_id: str, *, by: Actor) -> None:
-        """Every token of the user is worthless. Raises UserNotFound."""
+    def log_out_everywhere(self, user_id: str, *, by: Actor, expected: frozenset[int] = ANY_VERSION) -> None:
+        """Every token of the user is worthless. Raises UserNotFound, VersionMismatch."""
 
-        def attempt() -> None:
+        def attempt(_: bool) -> None:
             with self._unit_of_work() as users:
-                user, now = users.get(UserId.parse(user_id)), self._clock()
+                user, now = users.hold(UserId.parse(user_id)), self._clock()
+                _refuse_other_version(user, expected)
                 user.end_all_sessions(by=by, now=now)
                 users.save(user)
                 self._store.end_all(user_id, now)
@@ -240,32 +190,46 @@ class Sessions:
         user = self._users.get(UserId.parse(user_id))
         return self._store.of(user_id, user.token_version, self._clock())
 
-    def end(self, user_id: str, session_id: str, *, by: Actor) -> None:
-        """Raises UserNotFound, SessionNotFound: also for one that has ended, or is another user's."""
+    def end(
+        self, user_id: str, session_id: str, *, by: Actor, expected: frozenset[int] = ANY_VERSION
+    ) -> None:
+        """Raises UserNotFound, SessionNotFound: also for one that has ended, or is another user's;
+        VersionMismatch."""
         with self._measure("end_session"):
             named = {str(session.id): session for session in self.of(user_id)}
             if session_id not in named:
                 raise SessionNotFound
-            self._end(named[session_id], EndOfSession.REVOKED, by)
+            self._end(named[session_id], EndOfSession.REVOKED, by, expected)
 
-    def _end(self, session: Session, cause: EndOfSession, by: Actor) -> None:
-        """Nothing where somebody was faster, or the user is no more."""
+    def _end(
+        self,
+        session: Session,
+        cause: EndOfSession,
+        by: Actor,
+        expected: frozenset[int] = ANY_VERSION,
+    ) -> None:
+        """Nothing where somebody was faster, or the user is no more. Others wait meanwhile, or a thief who
+        changes the user all the time could keep a session alive."""
 
-        def attempt() -> None:
+        def attempt(_: bool) -> None:
             with self._unit_of_work() as users:
-                user, now = users.get(UserId.parse(session.user_id)), self._clock()
-                user.end_session(
-                    session.id,
-                    cause,
-                    forget_before=now - self._lifetimes.access - ACCESS_SLACK,
-                    by=by,
-                    now=now,
-                )
-                users.save(user)  # the user's row first, as everywhere: two who lock in two orders block
+                user, now = users.hold(UserId.parse(session.user_id)), self._clock()
+                _refuse_other_version(user, expected)
                 if not self._store.end(session.id, now):
-                    raise _HadEnded
+                    return
+                forget_before = now - max(self._lifetimes.access, LONGEST_ACCESS)
+                before = user.token_version
+                user.end_session(session.id, cause, forget_before=forget_before, by=by, now=now)
+                if user.token_version != before:  # one too many to remember: all have ended
+                    self._store.end_all(session.user_id, now)
+                users.save(user)
 
         try:
             self._reruns(attempt)
-        except (UserNotFound, _HadEnded):
+        except UserNotFound:
             return
+
+
+def _refuse_other_version(user: User, expected: frozenset[int]) -> None:
+    if expected and user.version not in expected:
+        raise VersionMismatch

@@ -17,8 +17,8 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from users.application.privacy import IMPERSONAL
+from users.infrastructure import unswept
 from users.infrastructure.redis_link import RedisAway
-from users.models import Erasure
 from users_domain.events import USER_EVENTS, UserEvent
 from users_domain.user import User
 
@@ -60,15 +60,20 @@ ADDRESSES = """
 """
 REMOVED = {
     "idempotency": "DELETE FROM idempotency WHERE user_id = %(user_id)s OR scope = %(scope)s",
-    "email_changes": "DELETE FROM email_changes WHERE user_id = %(user_id)s",
+    "email_changes": """
+        DELETE FROM email_changes WHERE user_id = %(user_id)s OR user_id IN (
+            SELECT user_id FROM email_changes WHERE email = %(email)s FOR UPDATE SKIP LOCKED
+        )
+    """,
     "mails": "DELETE FROM mails WHERE user_id = %(user_id)s OR email = ANY(%(addresses)s)",
     "django_admin_log": """
         UPDATE django_admin_log SET object_repr = object_id
         WHERE object_id = %(scope)s AND object_repr <> object_id
     """,
 }
-"""By table. Answers that were kept for his own Idempotency-Keys are about others, and nobody can ask for
-them any more."""
+"""By table. Of others' wishes to have the address that is his nothing can come; one that is being confirmed
+right now may wait for us, so it is not waited for. Answers that were kept for his own Idempotency-Keys are
+about others, and nobody can ask for them any more."""
 
 
 _COMMON = {field.name for field in fields(UserEvent)}
@@ -81,45 +86,64 @@ IMPERSONAL_TYPES = tuple(
 
 
 class DatabaseTraces:
-    """`Traces` over PostgreSQL; `sweep` is given the id and the addresses of whom to remove from Redis."""
+    """`Traces` over PostgreSQL; what is in Redis removes `sweep`, by the user's id, and `forget_accounts`, by
+    the digests that `digest` makes of his addresses."""
 
-    def __init__(self, sweep: Callable[[str, Sequence[str]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        digest: Callable[[str], str],
+        forget_accounts: Callable[[Sequence[str]], None],
+        sweep: Callable[[str], None],
+    ) -> None:
+        self._digest = digest
+        self._forget_accounts = forget_accounts
         self._sweep = sweep
 
-    def remove(self, user: User, now: datetime) -> Mapping[str, int]:
+    def remove(self, user: User, now: datetime, *, had_roles: bool) -> Mapping[str, int]:
         user_id = str(user.id)
         with connection.cursor() as cursor:
             addresses = _addresses(cursor, user_id, str(user.email))
-            removed = _remove_rows(cursor, user_id, addresses)
-            removed["django_session"] = _end_page_sessions(user_id)
-            _keep_in_mind(cursor, user_id, now)
+            removed = _remove_rows(cursor, user_id, addresses, str(user.email))
+            accounts = [self._digest(address) for address in addresses]
+            had_roles = unswept.keep_in_mind(cursor, unswept.Unswept(user_id, accounts, had_roles), now)
             # Last, and in the relay's order: it waits for rows that it has yet to number.
             cursor.execute(
                 "SELECT FROM outbox WHERE user_id = %s AND sequence IS NULL ORDER BY id FOR UPDATE", [user_id]
             )
             removed["outbox"] = empty_events(cursor, user_id, user.version - EVENTS_AT_ONCE, user.version)
-        transaction.on_commit(lambda: self._go_on(user_id, addresses, user.version), robust=True)
+        erased = unswept.Unswept(user_id, accounts, had_roles)
+        transaction.on_commit(lambda: self._go_on(erased, user.version), robust=True)
         return removed
 
-    def _go_on(self, user_id: str, addresses: Sequence[str], version: int) -> None:
-        """After the commit, which stands whatever happens here: the worker does it again."""
-        try:
-            _empty_older_events(user_id, version - EVENTS_AT_ONCE)
-            self._sweep(user_id, addresses)
-        except RedisAway:
-            log.debug("erasure_waits_for_redis", user_id=user_id)
-        except (DatabaseError, InterfaceError) as error:
-            log.warning("erasure_waits", user_id=user_id, error=type(error).__name__)
+    def _go_on(self, user: unswept.Unswept, version: int) -> None:
+        """After the commit, which stands whatever happens here: the worker does it again. The addresses come
+        first, for from now on they may be another's."""
+        steps: list[Callable[[], object]] = [
+            lambda: self._forget_accounts(user.accounts),
+            lambda: _empty_older_events(user.user_id, version - EVENTS_AT_ONCE),
+            lambda: self._sweep(user.user_id),
+        ]
+        if user.had_roles:
+            steps.append(lambda: _end_page_sessions(user.user_id))
+        for step in steps:
+            try:
+                step()
+            except RedisAway:
+                log.debug("erasure_waits_for_redis", user_id=user.user_id)
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("erasure_waits", user_id=user.user_id, error=type(error).__name__)
 
 
-def remove_again(user_id: str) -> None:
+def remove_again(user_id: str, *, had_roles: bool) -> None:
     """What came when he was being erased: a login, a mail. His row and the rest of it are gone already."""
     with transaction.atomic(), connection.cursor() as cursor:
         _remove_rows(cursor, user_id, _addresses(cursor, user_id, ""))
         cursor.execute("SELECT coalesce(max(user_version), 0) FROM outbox WHERE user_id = %s", [user_id])
         last = cursor.fetchone()[0]
     _empty_older_events(user_id, last, seconds=60.0)
-    _end_page_sessions(user_id)
+    if had_roles:
+        _end_page_sessions(user_id)
 
 
 def empty_events(cursor: CursorWrapper, user_id: str, after: int, until: int) -> int:
@@ -149,8 +173,15 @@ def _addresses(cursor: CursorWrapper, user_id: str, email: str) -> list[str]:
     return [address for (address,) in cursor.fetchall()]
 
 
-def _remove_rows(cursor: CursorWrapper, user_id: str, addresses: Sequence[str]) -> dict[str, int]:
-    values: dict[str, Any] = {"user_id": user_id, "scope": user_id, "addresses": list(addresses)}
+def _remove_rows(
+    cursor: CursorWrapper, user_id: str, addresses: Sequence[str], present: str = ""
+) -> dict[str, int]:
+    values: dict[str, Any] = {
+        "user_id": user_id,
+        "scope": user_id,
+        "addresses": list(addresses),
+        "email": present,
+    }
     removed = _remove_sessions(cursor, user_id)
     for table, statement in REMOVED.items():
         cursor.execute(statement, values)
@@ -173,27 +204,12 @@ def _remove_sessions(cursor: CursorWrapper, user_id: str) -> dict[str, int]:
     return {"sessions": len(ids), "refresh_tokens": tokens}
 
 
-def _end_page_sessions(user_id: str) -> int:
+def _end_page_sessions(user_id: str) -> None:
+    """Nobody gets in by them any more. Decoding takes its time: never while others wait for a lock."""
     young = PageSession.objects.order_by("-expire_date")[:PAGE_SESSIONS]
     his = [row.pk for row in young if row.get_decoded().get(SESSION_KEY) == user_id]
-    return PageSession.objects.filter(pk__in=his).delete()[0] if his else 0
-
-
-def _keep_in_mind(cursor: CursorWrapper, user_id: str, now: datetime) -> None:
-    """So that the worker goes on where this process may end. Again for whom a backup has brought back."""
-    cursor.execute(
-        """
-        INSERT INTO erasures (user_id, erased_at) VALUES (%s, %s)
-        ON CONFLICT (user_id) DO UPDATE SET erased_at = excluded.erased_at, swept_at = NULL
-        """,
-        [user_id, now],
-    )
-
-
-def unswept(until: datetime, limit: int) -> Sequence[str]:
-    """Of the users who were erased before then, those of whom something may be in Redis still."""
-    due = Erasure.objects.filter(swept_at=None, erased_at__lte=until).order_by("erased_at")
-    return [str(user_id) for user_id in due.values_list("user_id", flat=True)[:limit]]
+    if his:
+        PageSession.objects.filter(pk__in=his).delete()
 
 
 def told(user_id: str, until: int) -> Iterator[list[int]]:

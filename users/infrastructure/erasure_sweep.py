@@ -11,10 +11,12 @@ from datetime import timedelta
 import structlog
 
 from users.application.ports import Clock
-from users.infrastructure import erasure, outbox
+from users.infrastructure import erasure, outbox, unswept
 from users.infrastructure.cache import RedisUserCache
 from users.infrastructure.event_bus import EventBus
-from users.models import Erasure, OutboxEvent, RelayPosition
+from users.infrastructure.redis_link import RedisAway
+from users.infrastructure.unswept import Unswept
+from users.models import OutboxEvent, RelayPosition
 
 log = structlog.get_logger(__name__)
 
@@ -24,29 +26,27 @@ AT_ONCE = 100
 
 
 class Sweep:
-    """`forget_account` removes what Redis knows by an address. Both ways raise RedisAway."""
+    """`forget_accounts` removes what Redis knows by the digests of addresses. Both ways raise RedisAway."""
 
     def __init__(
         self,
         cache: RedisUserCache,
         bus: EventBus,
         *,
-        forget_account: Callable[[str], None],
+        forget_accounts: Callable[[Sequence[str]], None],
         clock: Clock,
         budget_seconds: float = 0.05,
     ) -> None:
         self._cache = cache
         self._bus = bus
-        self._forget_account = forget_account
+        self._forget_accounts = forget_accounts
         self._clock = clock
         self._budget = budget_seconds
 
-    def at_once(self, user_id: str, addresses: Sequence[str]) -> None:
+    def at_once(self, user_id: str) -> None:
         """For about the budget; the rest is for the worker."""
         deadline = time.monotonic() + self._budget
         self._cache.forget(user_id)
-        for address in addresses:
-            self._forget_account(address)
         _, published = outbox.position()
         for sequences in erasure.told(user_id, published):
             self._bus.delete(sequences)
@@ -55,20 +55,35 @@ class Sweep:
 
     def finish(self) -> bool:
         """For all whose erasure is long enough ago; answers whether there may be more of them."""
-        users = erasure.unswept(self._clock() - SETTLED, AT_ONCE)
+        users = unswept.due(self._clock() - SETTLED, AT_ONCE)
         if not users:
             return False
         published = outbox.position()[1]
-        for user_id in users:
-            erasure.remove_again(user_id)
-            self._cache.forget(user_id)
-            for sequences in erasure.told(user_id, published):
-                self._bus.delete(sequences)
-        self._bus.delete(list(self._bus.about(frozenset(users), until=_pruned())))
-        done = [user_id for user_id in users if not _waits(user_id, published)]
-        Erasure.objects.filter(user_id__in=done).update(swept_at=self._clock())
+        done = {user.user_id for user in users if self._is_swept(user, published)}
+        self._bus.delete(list(self._bus.about(frozenset(done), until=_pruned())))
+        unswept.note(done, {user.user_id for user in users} - done, self._clock())
         log.info("erasures_swept", count=len(done))
         return len(done) == AT_ONCE
+
+    def _is_swept(self, user: Unswept, published: int) -> bool:
+        """False when it cannot be done now, for whatever reason of his own. Without Redis it can be for
+        nobody; nor without PostgreSQL, as noting that shows."""
+        try:
+            self._sweep(user, published)
+            return not _waits(user.user_id, published)
+        except RedisAway:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to wait for ever
+            # Without its text, which may quote a row of his.
+            log.error("erasure_not_swept", user_id=user.user_id, error=type(error).__name__)  # noqa: TRY400
+            return False
+
+    def _sweep(self, user: Unswept, published: int) -> None:
+        self._forget_accounts(user.accounts)
+        erasure.remove_again(user.user_id, had_roles=user.had_roles)
+        self._cache.forget(user.user_id)
+        for sequences in erasure.told(user.user_id, published):
+            self._bus.delete(sequences)
 
 
 def _pruned() -> int:

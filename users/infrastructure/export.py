@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+import structlog
 from django.contrib.admin.models import LogEntry
 from django.db.models import Q, QuerySet
 
@@ -17,6 +18,8 @@ from users.infrastructure.reads import DatabaseReads
 from users.models import EmailChange, IdempotencyRecord, Mail, OutboxEvent, RefreshToken, Session, UserRecord
 from users_domain.errors import UserNotFound
 from users_domain.value_objects import UserStatus
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 500
 NOTE = (
@@ -41,7 +44,16 @@ class DatabaseExport:
             "user": {**orjson.loads(view.json), **beside, "ended_sessions": ended},
             "email_change": _proposal(user_id),
         }
-        return _written(head, user_id)
+        return _watched(_written(head, user_id), user_id)
+
+
+def _watched(pieces: Iterator[bytes], user_id: str) -> Iterator[bytes]:
+    """The answer has begun, so nothing but its missing end tells the reader, and this line us."""
+    try:
+        yield from pieces
+    except BaseException as error:  # a reader who hangs up closes the generator
+        log.warning("export_cut_short", user_id=user_id, error=type(error).__name__)
+        raise
 
 
 def _written(head: Row, user_id: str) -> Iterator[bytes]:

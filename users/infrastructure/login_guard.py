@@ -1,19 +1,24 @@
 """Against guessing passwords, without a weapon against their owners.
 
-Three things are counted: all attempts on an account from an address; failures from an address; and failures
-on an account from networks where nobody has logged in to it lately. Beyond the last limit strangers share one
-attempt at a time, further and further apart (1 s, doubling up to 15 minutes), until they have been quiet for
-as long as the policy says. Whom the account knows is not held to that, and whoever proves that the mailbox is
-his becomes known: nobody is locked out for good, and nobody at home at all.
+Three things are counted: all attempts on an account from an address; those from an address that do not
+succeed; and failures on an account from networks where nobody has logged in to it lately. Beyond the last
+limit strangers share one attempt at a time, further and further apart (1 s, doubling up to 15 minutes), until
+they have been quiet for as long as the policy says. Whom the account knows is not held to that, and whoever
+proves that the mailbox is his becomes known: nobody is locked out for good, and nobody at home at all.
+
+What is counted of an address is counted before the hash, and given back after a success: of many at once no
+more are tried than of one after another.
 
 An account is whatever was typed as the address of one, whether it exists or not: limits tell nothing. While
-Redis is away only the first two count, each process for itself."""
+Redis is away each process counts for itself, and beyond the last limit strangers are refused, not delayed;
+strangers are then all who have not proven themselves to this process."""
 
 from collections.abc import Sequence
 
 from users.application.addresses import network_of, prefix_of
 from users.application.errors import RateLimited
 from users.application.limits import Claim, Limits, Policies, Policy
+from users.infrastructure.proven_networks import ProvenNetworks
 from users.infrastructure.rate_limits import (
     MICROSECONDS,
     WEIGH,
@@ -30,8 +35,10 @@ from users_domain.value_objects import Email
 FIRST_DELAY_SECONDS = 1
 LONGEST_DELAY_SECONDS = 15 * 60
 KNOWN_SECONDS = 30 * 24 * 3600
+LONGEST_ADDRESS = 254
 KNOWN_NETWORKS = 20
 """For each account; the oldest is forgotten first."""
+PLACES = ("login_known", "login_delay")
 
 STRANGER = f"""{WEIGH}
 local network, known_for, first, longest, quiet = unpack(ARGV, 1, 5)
@@ -100,12 +107,13 @@ class RedisLoginGuard:
         self._meter = meter
         self._limits = limits
         self._account = policies["login_account"]
+        self._proven = ProvenNetworks()
 
     def admit(self, email: str, address: str) -> None:
         account, network = canonical(email), network_of(address)
         claims = [
             *self._limits.claims({"login": f"{account}\n{network}"}),
-            *self._limits.claims({"login_address": network}, cost=0),
+            *self._of_address(network),
         ]
         try:
             if self._account is None:
@@ -126,11 +134,16 @@ class RedisLoginGuard:
                     keys=keys, args=[*self._rules(policy, address), *arguments(claims)]
                 )
         except RedisAway:
-            self._limits.judge(claims, self._meter.alone.take(claims))
+            self._admit_alone(policy, account, address, claims)
             return
         self._limits.judge(claims, verdict_by_redis(claims, answers))
         if wait:
             self._limits.refuse(policy, wait / MICROSECONDS)
+
+    def _admit_alone(self, policy: Policy, account: str, address: str, claims: Sequence[Claim]) -> None:
+        if not self._proven.has(account, address):
+            claims = [*claims, Claim(policy, account, told=False)]
+        self._limits.judge(claims, self._meter.alone.take(claims))
 
     def note_failure(self, email: str, user_id: str | None, address: str, *, reason: str) -> None:
         account = canonical(email)
@@ -141,7 +154,6 @@ class RedisLoginGuard:
             account=self._names.digest(account),
             reason=reason,
         )
-        self._meter.take(self._limits.claims({"login_address": network_of(address)}))
         if self._account and self._fail(self._account, account, address):
             security_event("account_under_attack", user_id=user_id, account=self._names.digest(account))
 
@@ -161,9 +173,13 @@ class RedisLoginGuard:
     def note_success(self, email: str, user_id: str, address: str, *, by_link: bool = False) -> None:
         event = "mailbox_proven" if by_link else "login_succeeded"
         security_event(event, address=address, user_id=user_id)
+        account = canonical(email)
+        if not by_link:
+            self._meter.give_back(self._of_address(network_of(address)))
         if self._account is None:
             return
-        known, _ = self._places(canonical(email))
+        self._proven.add(account, address)
+        known, _ = self._places(account)
         said: list[str | int] = [self._names.digest(prefix_of(address)), KNOWN_SECONDS, KNOWN_NETWORKS]
         try:
             with self._link.client() as redis:
@@ -173,13 +189,23 @@ class RedisLoginGuard:
         if is_new:
             security_event("login_from_new_network", address=address, user_id=user_id)
 
-    def forget(self, email: str) -> None:
-        """What is known of an account that is no more. Raises RedisAway."""
-        with self._link.client() as redis:
-            redis.delete(*self._places(canonical(email)))
+    def digest(self, email: str) -> str:
+        """By which the account is found, and forgotten, once nobody knows its address any more."""
+        return self._names.digest(canonical(email))
+
+    def forget(self, accounts: Sequence[str]) -> None:
+        """What is known of accounts that are no more, by their digests. Raises RedisAway."""
+        places = [KeyNames.named(kind, account) for account in accounts for kind in PLACES]
+        if places:
+            with self._link.client() as redis:
+                redis.delete(*places)
+
+    def _of_address(self, network: str) -> list[Claim]:
+        """Whoever shares the address does not learn what the others try."""
+        return self._limits.claims({"login_address": network}, told=False)
 
     def _places(self, account: str) -> list[str]:
-        return [self._names.name("login_known", account), self._names.name("login_delay", account)]
+        return [self._names.name(kind, account) for kind in PLACES]
 
     def _rules(self, policy: Policy, address: str) -> list[str | int]:
         return [
@@ -192,8 +218,9 @@ class RedisLoginGuard:
 
 
 def canonical(email: str) -> str:
-    """What the account would be called if it existed; what is no address counts as it was typed."""
+    """What the account would be called if it existed; what is no address counts as it was typed, as far as
+    an address may go."""
     try:
         return str(Email(email))
     except InvalidEmail:
-        return email.strip().casefold()
+        return email.strip()[:LONGEST_ADDRESS].casefold()

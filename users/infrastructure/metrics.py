@@ -22,7 +22,8 @@ from prometheus_client.registry import Collector
 
 from users.application.ports import MailKind
 from users.application.webhook_endpoint import EndpointState
-from users.infrastructure import outbox
+from users.infrastructure import outbox, unswept
+from users.infrastructure.mail import from_feed
 from users.infrastructure.mail import queue as mail_queue
 from users.infrastructure.relay import REASONS
 from users.infrastructure.webhooks import store
@@ -120,7 +121,7 @@ class OutboxCollector(Collector):
     """Gauges that are read from PostgreSQL at scrape time, and so right with any number of processes."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for gauges in (_backlog, _set_aside, _heartbeat, _webhooks, _mails):
+        for gauges in (_backlog, _set_aside, _heartbeat, _webhooks, _mails, _erasures):
             try:
                 yield from gauges()
             except (DatabaseError, InterfaceError) as error:  # the other metrics are wanted all the more
@@ -170,7 +171,30 @@ def _mails() -> Iterator[GaugeMetricFamily]:
     backlog = mail_queue.backlog()
     yield GaugeMetricFamily("user_mails_pending", "Mails that are to be sent.", value=backlog.pending)
     yield GaugeMetricFamily(
-        "user_mails_lag_seconds", "Age of the oldest mail that was not tried yet.", value=backlog.lag_seconds
+        "user_mails_lag_seconds",
+        "Age of the oldest mail that is to be sent, but for those whose recipient was refused for now.",
+        value=backlog.lag_seconds,
+    )
+    if not settings.MAIL_CONFIGURED:
+        return
+    behind = from_feed.behind()
+    yield GaugeMetricFamily(
+        "user_mails_feed_lag_events", "Events whose mails are not in the queue yet.", value=behind.events
+    )
+    yield GaugeMetricFamily(
+        "user_mails_feed_lag_seconds",
+        "Age of the oldest event whose mail is not in the queue yet.",
+        value=behind.seconds,
+    )
+
+
+def _erasures() -> Iterator[GaugeMetricFamily]:
+    backlog = unswept.backlog()
+    yield GaugeMetricFamily(
+        "user_erasures_unswept", "Erased users of whom Redis may hold something.", value=backlog.unswept
+    )
+    yield GaugeMetricFamily(
+        "user_erasures_lag_seconds", "Age of the oldest such erasure.", value=backlog.lag_seconds
     )
 
 

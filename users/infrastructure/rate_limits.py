@@ -64,6 +64,16 @@ if not refused then count(KEYS, ARGV, tats, now) end
 return answers
 """
 
+GIVE_BACK = f"""{WEIGH}
+local now = now_by_redis()
+for i = 1, #KEYS do
+    local quota, window, cost = unpack(ARGV, 3 * i - 2, 3 * i)
+    local tat = math.min(tonumber(redis.call('GET', KEYS[i]) or now) or now, now + window)
+    count({{KEYS[i]}}, {{quota, window, cost}}, {{math.max(now, tat - cost * window / quota)}}, now)
+end
+"""
+"""What TAKE has counted, the other way round."""
+
 FETCH = f"""{WEIGH}
 local keys, claims, now = {{unpack(KEYS, ARGV[1] + 1)}}, {{unpack(ARGV, 2)}}, now_by_redis()
 local answers, tats, refused = weigh(keys, claims, now)
@@ -85,7 +95,11 @@ class KeyNames:
         return hmac.digest(self._key, text.encode(errors="surrogatepass"), "sha256").hex()[:32]
 
     def name(self, kind: str, text: str) -> str:
-        return f"limit:{kind}:{self.digest(text)}"
+        return self.named(kind, self.digest(text))
+
+    @staticmethod
+    def named(kind: str, digest: str) -> str:
+        return f"limit:{kind}:{digest}"
 
     def of(self, claims: Sequence[Claim]) -> list[str]:
         return [self.name(claim.policy.name, claim.key) for claim in claims]
@@ -98,7 +112,7 @@ class LocalMeter:
         self._most = most
         self._clock = clock
         self._lock = threading.Lock()
-        self._tats: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._tats: OrderedDict[tuple[str, bytes], float] = OrderedDict()
 
     def take(self, claims: Sequence[Claim]) -> Verdict:
         with self._lock:
@@ -110,10 +124,19 @@ class LocalMeter:
                     self._keep(claim, tat)
         return verdict
 
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            now = self._clock()
+            for claim in claims:
+                interval = claim.policy.seconds / claim.policy.quota
+                tat = self._tats.pop(_place(claim), now) - claim.cost * interval
+                if tat > now:
+                    self._keep(claim, tat)
+
     def _weigh(self, claim: Claim, now: float) -> tuple[tuple[int, float], float]:
         """What the script of Redis does for one claim, in seconds; and the new TAT."""
         window, interval = claim.policy.seconds, claim.policy.seconds / claim.policy.quota
-        tat = max(now, min(self._tats.get((claim.policy.name, claim.key), now), now + window))
+        tat = max(now, min(self._tats.get(_place(claim), now), now + window))
         free = math.floor((now + window - tat) / interval + 1e-6)
         if free < 1:
             return (-1, tat + interval - now - window), tat
@@ -123,7 +146,7 @@ class LocalMeter:
 
     def _keep(self, claim: Claim, tat: float) -> None:
         if claim.cost:
-            key = (claim.policy.name, claim.key)
+            key = _place(claim)
             self._tats[key] = tat
             self._tats.move_to_end(key)
             if len(self._tats) > self._most:
@@ -147,6 +170,15 @@ class RedisMeter:
         except RedisAway:
             return self.alone.take(claims)
         return verdict_by_redis(claims, answers)
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        try:
+            with self._link.client() as redis:
+                redis.register_script(GIVE_BACK)(keys=self._names.of(claims), args=arguments(claims))
+        except RedisAway:
+            self.alone.give_back(claims)
 
 
 class CallerLimit:
@@ -197,6 +229,16 @@ class Turn:
     def enforce(self) -> None:
         """Asks by itself if nobody took it along. Raises RateLimited."""
         self._limits.judge(self._claims, self._verdict or self._meter.take(self._claims))
+
+    def give_back(self) -> None:
+        """For a request that was counted, and turned out not to be the caller's."""
+        if self._verdict and not self._verdict.refused:
+            self._meter.give_back(self._claims)
+
+
+def _place(claim: Claim) -> tuple[str, bytes]:
+    """Where the process counts it: short, however long what somebody typed is."""
+    return claim.policy.name, hashlib.sha256(claim.key.encode(errors="surrogatepass")).digest()[:16]
 
 
 def arguments(claims: Sequence[Claim]) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
+from django.db.models import QuerySet
 
 from users.models import EMAIL_UNIQUE, UserRecord
 from users_domain.errors import ConcurrentUpdate, UserAlreadyExists, UserNotFound
@@ -20,10 +21,13 @@ class DjangoUserRepository:
         self.saved: list[User] = []
 
     def get(self, user_id: UserId) -> User:
-        return self._one(id=user_id.value)
+        return self._one(UserRecord.objects.all(), id=user_id.value)
+
+    def hold(self, user_id: UserId) -> User:
+        return self._one(UserRecord.objects.select_for_update(no_key=True), id=user_id.value)
 
     def get_by_email(self, email: Email) -> User:
-        return self._one(email=email.value)
+        return self._one(UserRecord.objects.all(), email=email.value)
 
     def is_last_admin(self, user: User) -> bool:
         if not user.is_active_admin:
@@ -53,9 +57,9 @@ class DjangoUserRepository:
             raise ConcurrentUpdate
         self.saved.append(user)
 
-    def _one(self, **condition: object) -> User:
+    def _one(self, rows: QuerySet[UserRecord], **condition: object) -> User:
         try:
-            return _user(UserRecord.objects.exclude(status=UserStatus.ERASED).get(**condition))
+            return _user(rows.exclude(status=UserStatus.ERASED).get(**condition))
         except UserRecord.DoesNotExist:
             raise UserNotFound from None
 

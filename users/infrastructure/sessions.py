@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from users.application.errors import InvalidToken
@@ -20,7 +20,12 @@ signature and names a live session, yet is not here, was used."""
 
 
 class DatabaseSessions:
-    def open(self, session: Session, refresh: Refresh, *, most: int) -> None:
+    """`idle`: how long a session lives on without being refreshed."""
+
+    def __init__(self, idle: timedelta) -> None:
+        self._idle = idle
+
+    def open(self, session: Session, refresh: Refresh, *, most: int) -> Sequence[Session]:
         with transaction.atomic():
             SessionRecord.objects.bulk_create(
                 [
@@ -37,11 +42,11 @@ class DatabaseSessions:
                 ]
             )
             _keep(refresh)
-            of_user = SessionRecord.objects.filter(user_id=session.user_id).order_by("-created_at")
-            _delete(list(of_user.values_list("id", flat=True)[most : most + 100]))
+        live = self._live_of(session.user_id, session.token_version, session.created_at)
+        return [_session(record) for record in live[most : most + 10]]
 
     def live(self, session_id: UUID, now: datetime) -> Session:
-        record = SessionRecord.objects.filter(_live(now), id=session_id).first()
+        record = SessionRecord.objects.filter(self._live(now), id=session_id).first()
         if record is None:
             raise InvalidToken
         return _session(record)
@@ -76,14 +81,22 @@ class DatabaseSessions:
         SessionRecord.objects.filter(user_id=user_id, ended_at=None).update(ended_at=now)
 
     def of(self, user_id: str, token_version: int, now: datetime) -> Sequence[Session]:
-        live = SessionRecord.objects.filter(_live(now), user_id=user_id, token_version=token_version)
-        return [_session(record) for record in live.order_by("-created_at")]
+        return [_session(record) for record in self._live_of(user_id, token_version, now)]
+
+    def _live_of(self, user_id: str, token_version: int, now: datetime) -> QuerySet[SessionRecord]:
+        live = SessionRecord.objects.filter(self._live(now), user_id=user_id, token_version=token_version)
+        return live.order_by("-created_at")
+
+    def _live(self, now: datetime) -> Q:
+        return Q(ended_at=None, expires_at__gt=now, last_used_at__gt=now - self._idle)
 
 
-def forget_old_sessions() -> None:
+def forget_old_sessions(idle: timedelta) -> None:
     """Deletes what leads nowhere any more: sessions that have run out or ended, and tracks of used tokens."""
     day_ago = timezone.now() - TRACKS_KEPT
-    over = SessionRecord.objects.filter(Q(expires_at__lt=day_ago) | Q(ended_at__lt=day_ago))
+    over = SessionRecord.objects.filter(
+        Q(expires_at__lt=day_ago) | Q(ended_at__lt=day_ago) | Q(last_used_at__lt=day_ago - idle)
+    )
     while ids := list(over.values_list("id", flat=True)[:1000]):
         with transaction.atomic():
             _delete(ids)
@@ -96,10 +109,6 @@ def _delete(session_ids: Sequence[UUID]) -> None:
     if session_ids:
         RefreshToken.objects.filter(session__in=session_ids).delete()
         SessionRecord.objects.filter(id__in=session_ids).delete()
-
-
-def _live(now: datetime) -> Q:
-    return Q(ended_at=None, expires_at__gt=now)
 
 
 def _keep(refresh: Refresh) -> None:

@@ -12,7 +12,6 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from django.utils import timezone
 
 from users.infrastructure import outbox
-from users.infrastructure.idempotency import forget_old_keys
 from users.infrastructure.redis_link import RedisAway
 from users.infrastructure.relay import Relay
 from users.models import UserRecord
@@ -49,6 +48,30 @@ def pause_after(failures: int, every_seconds: float) -> float:
     return random.uniform(0, min(longest, every_seconds * 2.0 ** min(failures, 30)))  # noqa: S311
 
 
+def one_by_one(*duties: Duty) -> Callable[[], bool]:
+    """What needs no thread, and so no connection, of its own: each is done, whatever became of the others."""
+
+    def act() -> bool:
+        more = [attempt(duty) for duty in duties]
+        return any(more)
+
+    return act
+
+
+def attempt(duty: Duty) -> bool | None:
+    """Whether there is more to do; None when it failed."""
+    try:
+        close_old_connections()
+        return duty.act() is True
+    except RedisAway:
+        log.debug("duty_waits", duty=duty.name, error="redis")
+    except (DatabaseError, InterfaceError) as error:
+        log.warning("duty_waits", duty=duty.name, error=type(error).__name__)
+    except Exception:
+        log.exception("duty_failed", duty=duty.name)
+    return None
+
+
 class Worker:
     """Does each duty in a thread of its own, so that none waits for another. `end_block` lifts one user's
     block in the system's name; `also` are duties of other parts."""
@@ -67,7 +90,6 @@ class Worker:
         self._duties = [
             Duty("relay", poll_seconds, self.relay_events),
             Duty("blocks", 0.5, self.end_blocks),
-            Duty("idempotency", 600.0, forget_old_keys),
             *also,
         ]
 
@@ -81,7 +103,7 @@ class Worker:
             thread.start()
         for thread in threads:
             thread.join()
-        self._attempt(Duty("relay", 0, self.relay_events))
+        attempt(Duty("relay", 0, self.relay_events))
 
     def relay_events(self) -> bool:
         """One round, and when it was a good one, from time to time a sign of life. Answers whether there was
@@ -112,24 +134,11 @@ class Worker:
     def _keep_doing(self, duty: Duty, stop: threading.Event) -> None:
         failures = 0
         while not stop.is_set():
-            more = self._attempt(duty)
+            more = attempt(duty)
             failures = failures + 1 if more is None else 0
             if failures:
                 stop.wait(pause_after(failures, duty.every_seconds))
             else:
                 stop.wait(min(SOON_SECONDS, duty.every_seconds) if more else duty.every_seconds)
-        self._attempt(Duty(duty.name, 0, duty.finish))
+        attempt(Duty(duty.name, 0, duty.finish))
         connection.close()
-
-    def _attempt(self, duty: Duty) -> bool | None:
-        """Whether there is more to do; None when it failed."""
-        try:
-            close_old_connections()
-            return duty.act() is True
-        except RedisAway:
-            log.debug("duty_waits", duty=duty.name, error="redis")
-        except (DatabaseError, InterfaceError) as error:
-            log.warning("duty_waits", duty=duty.name, error=type(error).__name__)
-        except Exception:
-            log.exception("duty_failed", duty=duty.name)
-        return None

@@ -29,6 +29,9 @@ class Migration(migrations.Migration):
                 ('user_id', models.UUIDField(primary_key=True, serialize=False)),
                 ('erased_at', models.DateTimeField()),
                 ('swept_at', models.DateTimeField(db_index=True, null=True)),
+                ('tried_at', models.DateTimeField(null=True)),
+                ('accounts', models.JSONField(db_default=[], default=list)),
+                ('had_roles', models.BooleanField(db_default=True, default=True)),
             ],
             options={
                 'db_table': 'erasures',
@@ -59,6 +62,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.SmallIntegerField(primary_key=True, serialize=False)),
                 ('position', models.BigIntegerField()),
+                ('touched_at', models.DateTimeField()),
             ],
             options={
                 'db_table': 'mail_position',
@@ -83,7 +87,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
                 ('user_id', models.UUIDField()),
                 ('token_version', models.IntegerField()),
-                ('user_agent', models.CharField(max_length=300)),
+                ('user_agent', models.CharField(max_length=256)),
                 ('address', models.CharField(max_length=64)),
                 ('created_at', models.DateTimeField()),
                 ('last_used_at', models.DateTimeField()),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from users.api import serializers as forms
 from users.api import shapes
-from users.api.operations.operation import Json, Operation
+from users.api.operations.operation import CONDITIONAL, Json, Operation
 
 SESSION_ID = "0198c1a2-7c20-7b3c-8d11-0c5e1f2a3b4c"
 TOKENS: Json = {
@@ -54,7 +54,7 @@ TOKEN_OPERATIONS: Mapping[str, Operation] = {
         body=forms.RefreshBody,
         body_example={"refresh": TOKENS["refresh"]},
         status=204,
-        problems=("invalid_token",),
+        problems=("invalid_token", "rate_limited"),
     ),
     "log_out_everywhere": Operation(
         tag="tokens",
@@ -62,8 +62,9 @@ TOKEN_OPERATIONS: Mapping[str, Operation] = {
         text="Ends all your sessions: every token that you have is refused from the next request on.",
         body=forms.NoBody,
         body_example={},
+        sends=("If-Match",),
         status=204,
-        problems=("concurrent_update",),
+        problems=CONDITIONAL,
     ),
     "list_sessions": Operation(
         tag="tokens",
@@ -79,8 +80,8 @@ TOKEN_OPERATIONS: Mapping[str, Operation] = {
         summary="End a session",
         about="user",
         text="Logs one device out: its tokens are refused from the next request on.",
-        sends=("session_id",),
+        sends=("session_id", "If-Match"),
         status=204,
-        problems=("session_not_found", "concurrent_update"),
+        problems=("session_not_found", *CONDITIONAL),
     ),
 }

@@ -149,7 +149,8 @@ USER_OPERATIONS: Mapping[str, Operation] = {
         about="user",
         text="For good: the id stays, and nothing that says whose it was. Every token of the user is refused "
         "from then on, his address is free again, and in the history and the feed his events are emptied. "
-        "The receipt proves it without naming him. The last active admin stays.",
+        "The receipt proves it without naming him. The last active admin stays. A body with any field is "
+        "refused.",
         sends=("If-Match",),
         answer=shapes.ErasureShape,
         answer_example=ERASURE,

@@ -56,7 +56,7 @@ def _is_pointless(mail: Mail, user: User) -> bool:
             unattended = Role.SERVICE in user.roles and not mail.email
             return user.email_verified or of_another_address or unattended
         case MailKind.CONFIRM_EMAIL_CHANGE:
-            return bool(mail.data.get("fingerprint") != user.fingerprint)  # its link would be dead
+            return bool(mail.data.get("fingerprint") != links.lasting(user))  # its link would be dead
     return False
 
 
@@ -67,7 +67,7 @@ def _words(mail: Mail, user: User) -> tuple[str, ...]:
         case MailKind.VERIFY_EMAIL:
             return (links.digest(str(user.email)),)
         case MailKind.CONFIRM_EMAIL_CHANGE:
-            return (mail.data["fingerprint"], links.digest(mail.data["new_email"]))
+            return (mail.data["fingerprint"], links.digest(mail.email or ""))
         case MailKind.EMAIL_CHANGE_ASKED:
             return (mail.data["fingerprint"],)
     return ()

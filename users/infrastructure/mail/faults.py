@@ -10,6 +10,13 @@ SHUTTING_DOWN = 421
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 
 
+RECIPIENT_REFUSED = "recipient refused"
+"""How a reason begins that is the recipient's own."""
+INTERNATIONAL = "international address"
+"""Of a recipient. It takes SMTPUTF8; Django would encode the local part as in a header (RFC 2047), and such a
+text is the name of another mailbox."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """`permanent`: trying again is useless. `line_lost`: nothing more can be sent over this connection."""
@@ -24,12 +31,12 @@ def judged(error: Exception) -> Fault:
     match error:
         case smtplib.SMTPRecipientsRefused():
             code, text = next(iter(error.recipients.values()), (0, b""))
-            return _answered("recipient", code, text, permanent=code in PERMANENT)
+            return _answered(RECIPIENT_REFUSED, code, text, permanent=code in PERMANENT)
         case smtplib.SMTPSenderRefused():
-            return _answered("sender", error.smtp_code, error.smtp_error)
+            return _answered("sender refused", error.smtp_code, error.smtp_error)
         case smtplib.SMTPDataError():
             code = error.smtp_code
-            return _answered("content", code, error.smtp_error, permanent=code in PERMANENT)
+            return _answered("content refused", code, error.smtp_error, permanent=code in PERMANENT)
         case smtplib.SMTPNotSupportedError():  # letters in the address that the server cannot take
             return Fault("not supported", permanent=True)
         case smtplib.SMTPServerDisconnected() | OSError():
@@ -37,8 +44,8 @@ def judged(error: Exception) -> Fault:
     return Fault(type(error).__name__)
 
 
-def _answered(refused: str, code: int, text: bytes | str, *, permanent: bool = False) -> Fault:
+def _answered(what: str, code: int, text: bytes | str, *, permanent: bool = False) -> Fault:
     said = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
     enhanced = _ENHANCED.search(said)
-    reason = f"{refused} refused: {code}" + (f" {enhanced[0]}" if enhanced else "")
+    reason = f"{what}: {code}" + (f" {enhanced[0]}" if enhanced else "")
     return Fault(reason, permanent, line_lost=code == SHUTTING_DOWN)

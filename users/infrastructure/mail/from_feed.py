@@ -1,8 +1,10 @@
 """From events to mails: one more reader of the feed, whose position moves in the transaction that queues."""
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from users.application import links
@@ -14,6 +16,8 @@ from users.models import Mail, MailPosition
 from users_domain.value_objects import EndOfSession
 
 BATCH = 200
+LEFT_AFTER = timedelta(hours=1)
+"""So long after the last worker that sends mail was at work its place in the feed is given up."""
 
 KINDS = {
     "user.created": MailKind.VERIFY_EMAIL,
@@ -51,12 +55,43 @@ class MailsFromFeed:
 
 def begin_at(sequence: int) -> None:
     """Where nobody has been at work yet: what happened before is no news. Elsewhere it changes nothing."""
-    MailPosition.objects.bulk_create([MailPosition(id=1, position=sequence)], ignore_conflicts=True)
+    row = MailPosition(id=1, position=sequence, touched_at=Now())
+    MailPosition.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def keep_position() -> None:
+    """What every worker that has mail to send says now and then."""
+    MailPosition.objects.update(touched_at=Now())
 
 
 def forget_position() -> None:
-    """While no mail is sent, nothing waits for it; once it is, it begins anew at the end of the feed."""
-    MailPosition.objects.all().delete()
+    """While nobody sends mail, nothing waits for it; who begins again does so at the end of the feed. Others
+    may be sending, though, where mail is being switched on or off one worker after the other."""
+    MailPosition.objects.filter(touched_at__lt=Now() - LEFT_AFTER).delete()
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How many events the reader has not seen, and how old the first of them is."""
+
+    events: int
+    seconds: float
+
+
+def behind() -> Behind:
+    """Nothing where nobody has been at work yet, as `begin_at` says."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT sequenced - position, (
+                SELECT CASE WHEN isfinite(occurred_at) THEN extract(epoch FROM now() - occurred_at) END
+                FROM outbox WHERE sequence > position ORDER BY sequence LIMIT 1
+            )
+            FROM mail_position, relay_position
+            """
+        )
+        events, seconds = cursor.fetchone() or (0, 0)
+    return Behind(max(0, events), max(0.0, float(seconds or 0)))
 
 
 def _mail(event: Envelope) -> Mail | None:

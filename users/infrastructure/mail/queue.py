@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from users.infrastructure.mail.faults import RECIPIENT_REFUSED
 from users.models import Mail
 
 KEEP_DAYS = 7
@@ -75,8 +76,8 @@ def forget_finished() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """`pending`: mails that are to be sent; `lag_seconds`: the age of the oldest that was not even tried, so
-    that a recipient who is refused for hours does not raise it."""
+    """`pending`: mails that are to be sent; `lag_seconds`: the age of the oldest of them, but for those whose
+    recipient was refused for now: a full mailbox is no fault of ours."""
 
     pending: int
     lag_seconds: float
@@ -87,9 +88,12 @@ def backlog() -> Backlog:
         cursor.execute(
             """
             SELECT count(*),
-                coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE attempts = 0)), 0)
+                coalesce(extract(epoch FROM now() - min(created_at) FILTER (
+                    WHERE error IS NULL OR NOT starts_with(error, %s)
+                )), 0)
             FROM mails WHERE next_attempt_at IS NOT NULL
-            """
+            """,
+            [RECIPIENT_REFUSED],
         )
         pending, lag = cursor.fetchone()
     return Backlog(pending, max(0.0, float(lag)))

@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage, get_connection
 from django.db import DatabaseError, InterfaceError, connection
 
 from users.infrastructure.mail import queue
-from users.infrastructure.mail.faults import Fault, judged
+from users.infrastructure.mail.faults import INTERNATIONAL, Fault, judged
 from users.infrastructure.mail.mailbox import Outcome
 from users.models import Mail
 
@@ -114,6 +114,9 @@ class Sender:
         if message is None:
             queue.drop(mail)
             self._outcome(mail.kind, "dropped")
+            return True
+        if not all(map(str.isascii, message.recipients())):
+            self._failed(mail, Fault(INTERNATIONAL, permanent=True))
             return True
         try:
             line.send_messages([message])

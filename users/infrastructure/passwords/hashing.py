@@ -58,19 +58,31 @@ class BulkheadHasher:
 
     def verify(self, password: str, password_hash: str | None) -> bool:
         stored = self._understood(password_hash)
+        usual = stored is None or _is_usual(stored)
         with self._place(self._wait_seconds):
-            started = time.perf_counter()
-            matches = self._matches(password, stored)
-            seconds = time.perf_counter() - started
-        if stored is None or _is_present(stored):
-            self._note_usual(seconds)
-        elif not matches:
+            matches, seconds = self._timed(password, stored)
+            if usual:
+                self._note_usual(seconds)
+            elif not matches and not self._usual_seconds:
+                seconds += self._learn_usual(password)
+        if not usual and not matches:
             self._pause(max(0.0, self._usual_seconds - seconds))
         return matches
 
+    def _timed(self, password: str, stored: StoredHash | None) -> tuple[bool, float]:
+        started = time.perf_counter()
+        matches = self._matches(password, stored)
+        return matches, time.perf_counter() - started
+
+    def _learn_usual(self, password: str) -> float:
+        """By a hash of nobody, in a process that has not computed one of ours yet."""
+        _, seconds = self._timed(password, None)
+        self._note_usual(seconds)
+        return seconds
+
     def renewed(self, password: str, password_hash: str) -> str | None:
         stored = self._understood(password_hash)
-        if stored is None or _is_present(stored) or stored.has_seen_only_a_part_of(password):
+        if stored is None or _is_good_enough(stored) or stored.has_seen_only_a_part_of(password):
             return None
         try:
             with self._place(wait_seconds=0):
@@ -121,6 +133,11 @@ class BulkheadHasher:
             log.warning("password_hash_unverifiable", form=form, because=because)
 
 
-def _is_present(stored: StoredHash) -> bool:
-    """Whether a hash made now would be of the same form and cost."""
+def _is_good_enough(stored: StoredHash) -> bool:
+    """Whether a hash made now would be no better: one of a higher cost is not weakened."""
+    return stored.form == BcryptHasher.algorithm and stored.cost >= settings.BCRYPT_COST
+
+
+def _is_usual(stored: StoredHash) -> bool:
+    """Whether a hash made now would be of the same form and cost, and so take as long."""
     return (stored.form, stored.cost) == (BcryptHasher.algorithm, settings.BCRYPT_COST)
