@@ -33,7 +33,7 @@ CLAIMS: dict[str, Any] = {
     "sid": "019a0000-0000-7000-8000-000000000001",
     "jti": "a",
     "iat": NOW,
-    "exp": NOW + 300,
+    "exp": NOW + 3600,
     "token_type": "access",
 }
 KEYRING = Keyring(FixedKeys([new_pem("EdDSA")]), issuer="user-service", audience="services")
@@ -63,7 +63,6 @@ def test_a_token_is_read_as_text_and_as_bytes(form: Any) -> None:
         {"nbf": 0},
         {"exp": LAST_SECOND},
     ],
-    ids=str,
 )
 def test_the_last_good_time_is_good(claims: dict[str, int]) -> None:
     assert KEYRING.decode(KEYRING.encode(CLAIMS | claims)).items() >= claims.items()
@@ -80,7 +79,6 @@ def test_the_last_good_time_is_good(claims: dict[str, int]) -> None:
         {"exp": LAST_SECOND + 1},
         {"exp": NOW},
     ],
-    ids=str,
 )
 def test_one_second_more_is_too_much(claims: dict[str, Any]) -> None:
     with pytest.raises(TokenBackendError, match=r"^The token is not valid\.$"):
