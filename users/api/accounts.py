@@ -8,10 +8,8 @@ from rest_framework.response import Response
 from users import wiring
 from users.api import account_forms as forms
 from users.api.client import client_of
-from users.api.views import Endpoint
+from users.api.views import NO_STORE, Endpoint
 from users.application.accounts import ResetPassword
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 class AccountViewSet(Endpoint):

@@ -12,13 +12,11 @@ from users.api.client import client_of
 from users.api.conditions import expected_versions
 from users.api.devices import device_of
 from users.api.pagination import page_response
-from users.api.views import Endpoint
+from users.api.views import NO_STORE, Endpoint
 from users.application.credentials import LogIn
 from users.application.representation import timestamp
 from users.application.session import Session
 from users.application.sessions import Tokens
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 class TokenViewSet(Endpoint):

@@ -38,6 +38,9 @@ from users.application.representation import UserView, timestamp
 from users_domain.errors import UserNotFound
 from users_domain.value_objects import UserStatus
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""For answers that hold a secret, or are about one."""
+
 Form = TypeVar("Form", bound=Serializer[Any])
 
 
@@ -106,7 +109,7 @@ class UserViewSet(Endpoint):
         if quiet:
             # Draining the event of a new user would take longer than all that a taken address costs.
             wiring.service().unattended.register_quietly(command)
-            return Response({}, status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"})
+            return Response({}, status.HTTP_202_ACCEPTED, headers=NO_STORE)
         view = wiring.service().commands.register(command)
         response = user_response(view, status.HTTP_201_CREATED)
         response["Location"] = reverse("user", kwargs={"user_id": view.id})
@@ -167,9 +170,7 @@ class UserViewSet(Endpoint):
     def erase(self, request: Request, user_id: str) -> Response:
         self.body(forms.NoBody)
         erased = wiring.service().privacy.erase(EraseUser(**self.command_fields()))
-        return Response(
-            erasure_fields(erased), headers={"ETag": etag(erased.version), "Cache-Control": "no-store"}
-        )
+        return Response(erasure_fields(erased), headers={"ETag": etag(erased.version)} | NO_STORE)
 
     def export(self, request: Request, user_id: str) -> StreamingHttpResponse:
         target = self.target()
@@ -178,8 +179,8 @@ class UserViewSet(Endpoint):
             content_type="application/json",
             headers={
                 "Content-Disposition": f'attachment; filename="user-{target}.json"',
-                "Cache-Control": "no-store",
-            },
+            }
+            | NO_STORE,
         )
 
 
@@ -190,7 +191,7 @@ def user_response(view: UserView, code: int = status.HTTP_200_OK) -> Response:
 def _proposed(proposal: EmailProposal) -> Response:
     """Not changed yet, and so without a version."""
     fields = {"email": proposal.email, "expires_at": timestamp(proposal.expires_at)}
-    return Response(fields, status=status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"})
+    return Response(fields, status=status.HTTP_202_ACCEPTED, headers=NO_STORE)
 
 
 def erasure_fields(erased: Erased) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from users import wiring
 from users.api import serializers as forms
 from users.api.conditions import etag, expected_versions, is_known
 from users.api.pagination import page_response
-from users.api.views import Endpoint
+from users.api.views import NO_STORE, Endpoint
 from users.api.webhook_forms import ChangeWebhookBody, CreateWebhookBody, RedeliverBody
 from users.application.representation import timestamp
 from users.application.webhooks import ChangeEndpoint, CreateEndpoint, DeliveryView, EndpointView
@@ -105,13 +105,13 @@ def endpoint_response(view: EndpointView, code: int = status.HTTP_200_OK, **secr
 
 
 def delivery_response(view: DeliveryView) -> Response:
-    return Response(delivery_fields(view), headers={"Cache-Control": "no-store"})
+    return Response(delivery_fields(view), headers=NO_STORE)
 
 
 def _headers(view: EndpointView) -> dict[str, str]:
     """Kept by nobody: there may be a secret in it, and a browser that asked by the version alone would show
     an old position."""
-    return {"ETag": etag(view.version), "Cache-Control": "no-store", "Vary": "Authorization"}
+    return {"ETag": etag(view.version), "Vary": "Authorization"} | NO_STORE
 
 
 def endpoint_fields(view: EndpointView) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from users.application.ports import (
 )
 from users.application.representation import UserView, view_of
 from users.application.reruns import Reruns, Result
+from users.application.versions import ANY_VERSION, refuse_other_version
 from users_domain.errors import (
     ConcurrentUpdate,
     InvalidBlock,
@@ -41,8 +42,6 @@ from users_domain.errors import (
 from users_domain.repository import UserRepository
 from users_domain.user import User
 from users_domain.value_objects import Actor, BlockReason, Email, Locale, Role, UserId, UserName
-
-ANY_VERSION: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +345,8 @@ class UserCommands:
         this transaction."""
         with self._unit_of_work() as users:
             get = users.hold if hold else users.get
-            user = self._expected(get(UserId.parse(command.user_id)), command.expected)
+            user = get(UserId.parse(command.user_id))
+            refuse_other_version(user, command.expected)
             _refuse_overtaken(proof, user)
             change(user, self._clock(), users)
             users.save(user)
@@ -360,16 +360,12 @@ class UserCommands:
         except ConcurrentUpdate:
             raise VersionMismatch from None
 
-    def _expected(self, user: User, expected: frozenset[int]) -> User:
-        if expected and user.version not in expected:
-            raise VersionMismatch
-        return user
-
     def _proven(self, user_id: str, password: str | None, expected: frozenset[int]) -> User:
         """The user as he was when `password` was found to be his, outside any transaction."""
         if password is None:
             raise InvalidPassword("Changing your own account takes your current password.", reason="required")
-        user = self._expected(self._users.get(UserId.parse(user_id)), expected)
+        user = self._users.get(UserId.parse(user_id))
+        refuse_other_version(user, expected)
         if not self._hasher.verify(password, user.password_hash):
             raise WrongPassword
         return user

@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from users.application.commands import ANY_VERSION
 from users.application.ports import Clock, Measure, UnitOfWork
 from users.application.reruns import Reruns
-from users_domain.errors import VersionMismatch
+from users.application.versions import ANY_VERSION, refuse_other_version
 from users_domain.user import User
 from users_domain.value_objects import Actor, UserId
 
@@ -108,8 +107,7 @@ class Privacy:
         with self._unit_of_work() as users:
             # Held, so that no race is ever lost: what is run again was the victim of a deadlock.
             user, now = users.hold(UserId.parse(command.user_id)), self._clock()
-            if command.expected and user.version not in command.expected:
-                raise VersionMismatch
+            refuse_other_version(user, command.expected)
             had_roles = bool(user.roles)
             user.erase(last_admin=users.is_last_admin(user), by=command.by, now=now)
             user_id, event_id = str(user.id), user.recorded[-1].event_id

@@ -28,12 +28,12 @@ from users.application.ports import (
 )
 from users.application.reruns import Reruns
 from users.application.session import Refresh, Session
-from users_domain.errors import UserNotFound, VersionMismatch
+from users.application.versions import ANY_VERSION, refuse_other_version
+from users_domain.errors import UserNotFound
 from users_domain.repository import UserRepository
 from users_domain.user import User
 from users_domain.value_objects import SYSTEM, Actor, EndOfSession, UserId
 
-ANY_VERSION: frozenset[int] = frozenset()
 LONGEST_ACCESS = timedelta(hours=1)
 """For so long at least an ended session is remembered: access tokens may live longer than those of today."""
 
@@ -177,7 +177,7 @@ class Sessions:
         def attempt(_: bool) -> None:
             with self._unit_of_work() as users:
                 user, now = users.hold(UserId.parse(user_id)), self._clock()
-                _refuse_other_version(user, expected)
+                refuse_other_version(user, expected)
                 user.end_all_sessions(by=by, now=now)
                 users.save(user)
                 self._store.end_all(user_id, now)
@@ -214,7 +214,7 @@ class Sessions:
         def attempt(_: bool) -> None:
             with self._unit_of_work() as users:
                 user, now = users.hold(UserId.parse(session.user_id)), self._clock()
-                _refuse_other_version(user, expected)
+                refuse_other_version(user, expected)
                 if not self._store.end(session.id, now):
                     return
                 forget_before = now - max(self._lifetimes.access, LONGEST_ACCESS)
@@ -228,8 +228,3 @@ class Sessions:
             self._reruns(attempt)
         except UserNotFound:
             return
-
-
-def _refuse_other_version(user: User, expected: frozenset[int]) -> None:
-    if expected and user.version not in expected:
-        raise VersionMismatch
