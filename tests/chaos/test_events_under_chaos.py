@@ -75,6 +75,7 @@ def report(world: World, truth: Truth, ours: Verdict, naive: Verdict) -> str:
 def test_no_event_is_lost_invented_or_out_of_order_though_everything_dies_once(world):
     for what in SHORT:
         world.happen(what)
+        assert world.happened[what], f"{what}: nobody was hit"
         world.tend(world.dice.uniform(0.5, 1.2))
 
     truth = world.calm()

@@ -246,7 +246,7 @@ class World:
 
     def _kill_web_process(self) -> bool:
         family = processes.children(self.web.pid)
-        serving = [pid for pid in family if "spawn_main" in processes.command_line(pid)]
+        serving = [pid for pid in family if "resource_tracker" not in processes.command_line(pid)]
         if serving:
             processes.send(self._random.choice(serving), signal.SIGKILL)
         return bool(serving)
