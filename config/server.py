@@ -26,7 +26,7 @@ from granian._internal import load_target
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
-from config import processes
+from config import processes, threads
 
 APPLICATION = "config.wsgi:application"
 # For requests in flight when told to stop.
@@ -154,8 +154,8 @@ def _serve(target: str, scratch: Path, *, supervised: bool) -> int:
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         websockets=False,
-        workers=int(os.environ.get("WEB_WORKERS") or min(os.cpu_count() or 1, 4)),
-        blocking_threads=int(os.environ.get("WEB_THREADS") or 32),
+        workers=int(os.environ.get("WEB_WORKERS") or threads.default_workers()),
+        blocking_threads=int(os.environ.get("WEB_THREADS") or threads.DEFAULT_THREADS),
         blocking_threads_idle_timeout=600,  # a thread takes its database connection with it
         respawn_failed_workers=True,
         workers_kill_timeout=1,  # after FINISH_SECONDS

@@ -4,7 +4,6 @@
 `<LOCAL_DIR>/servers.json`) or `production` (refuses to start without its secrets and addresses)."""
 
 import json
-import os
 import re
 import secrets
 from pathlib import Path
@@ -16,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config import threads
 from users.application.limits import Policy
 from users.infrastructure.made_once import made_once
 from users.infrastructure.passwords.breaches import BreachSet, NotABreachSet
@@ -104,22 +104,25 @@ if not PRODUCTION:
 
 # The API pays only for what it needs: sessions, CSRF and messages run for the admin pages alone.
 MIDDLEWARE = [
-    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "users.api.middleware.RequestMiddleware",
     "users.api.headers.ContentPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "users.api.middleware.OriginMiddleware",
     "users.api.middleware.GateMiddleware",
     "users.api.middleware.PageSessionMiddleware",
     "users.api.middleware.PageCsrfMiddleware",
     "users.api.middleware.PageAuthenticationMiddleware",
     "users.api.middleware.PageMessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "users.api.middleware.MetricsMiddleware",
+    "users.api.middleware.ViewMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
+WEB_WORKERS = positive("WEB_WORKERS", threads.default_workers())
+WEB_THREADS = positive("WEB_THREADS", threads.DEFAULT_THREADS)
+# What feed waits and hashes never hold of them, see users.E008.
+FREE_THREADS = threads.left_free(WEB_THREADS)
 APPEND_SLASH = False
 TEMPLATES = [
     {
@@ -146,9 +149,10 @@ WHITENOISE_AUTOREFRESH = False
 
 DATABASE_URL = server_address("DATABASE_URL", "database_url")
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=0)
+DATABASE_PREPARE: bool = env.bool("DATABASE_PREPARE", default=True)
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 DATABASES["default"] |= {
-    "ENGINE": "django.db.backends.postgresql",
+    "ENGINE": "users.infrastructure.postgresql",
     # A connection a thread, kept and checked: back 20 ms after PostgreSQL is. Or a pool, by setting.
     "CONN_MAX_AGE": 0 if DATABASE_POOL_SIZE else None,
     "CONN_HEALTH_CHECKS": True,
@@ -162,6 +166,8 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 10000,
+        # For the statements of users.infrastructure.prepared alone: Django's cursors bind in the client.
+        "prepare_threshold": 0 if DATABASE_PREPARE else None,
         "options": " ".join(
             f"-c {setting}={milliseconds}"
             for setting, milliseconds in {
@@ -201,8 +207,7 @@ CACHE_TTL_SECONDS: int = env.int("CACHE_TTL_SECONDS", default=3600)
 EVENT_STREAM = "users.events"
 EVENT_STREAM_MAXLEN: int = env.int("EVENT_STREAM_MAXLEN", default=1_000_000)
 EVENT_SOURCE: str = env.str("EVENT_SOURCE", default="user-service")
-# At most half of the server's threads wait, whatever their number.
-FEED_WAITS: int = env.int("FEED_WAITS", default=int(os.environ.get("WEB_THREADS") or 32) // 2)
+FEED_WAITS: int = env.int("FEED_WAITS", default=threads.default_feed_waits(WEB_THREADS))
 IDEMPOTENCY_HOURS = 24
 
 # --- Webhooks -----------------------------------------------------------------------------------
@@ -221,9 +226,12 @@ LOGIN_REDIRECT_URL = "admin:index"
 # Ours alone: what accounts bring from elsewhere is read by users.infrastructure.passwords.stored.
 PASSWORD_HASHERS = ["users.infrastructure.passwords.hashing.BcryptHasher"]
 BCRYPT_COST: int = env.int("BCRYPT_COST", default=12)
-HASHING_CONCURRENCY: int = env.int("HASHING_CONCURRENCY", default=os.cpu_count() or 1)
-HASHING_QUEUE: int = env.int("HASHING_QUEUE", default=64)
+_places = threads.default_hashing(WEB_THREADS, WEB_WORKERS, feed_waits=FEED_WAITS)
+HASHING_CONCURRENCY = positive("HASHING_CONCURRENCY", _places)
+_queue = threads.default_queue(WEB_THREADS, feed_waits=FEED_WAITS, hashing=HASHING_CONCURRENCY)
+HASHING_QUEUE = positive("HASHING_QUEUE", _queue, least=0)
 HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=30)
+HASHING_NICENESS = positive("HASHING_NICENESS", 5, least=0)
 PASSWORD_CONTEXT_WORDS = words("PASSWORD_CONTEXT_WORDS")
 BREACHED_PASSWORDS_FILE: str = env.str("BREACHED_PASSWORDS_FILE", default="")
 if BREACHED_PASSWORDS_FILE:
@@ -334,6 +342,8 @@ for missing in [name for name in words("JWT_SIGNING_KEY_FILE") if not Path(name)
 if PRODUCTION and JWT_KEYS_DIR and not Path(JWT_KEYS_DIR).is_dir():
     raise ImproperlyConfigured(f"JWT_KEYS_DIR names {JWT_KEYS_DIR}, where there is no folder.")
 ACCESS_TOKEN_SECONDS: int = positive("ACCESS_TOKEN_SECONDS", 300)
+# In each process; one takes about 2 KB.
+VERIFIED_TOKENS: int = positive("VERIFIED_TOKENS", 10_000, least=0)
 # NIST SP 800-63B: whoever is remembered logs in anew every 30 days.
 SESSION_SECONDS: int = positive("SESSION_SECONDS", 30 * 86_400)
 SESSION_IDLE_SECONDS: int = positive("SESSION_IDLE_SECONDS", 14 * 86_400)
@@ -386,6 +396,7 @@ RATE_LIMIT_POLICIES: dict[str, Policy | None] = {
 
 API_DOCS: bool = env.bool("API_DOCS", default=not PRODUCTION)
 BROWSABLE_API = not PRODUCTION
+FAST_READS: bool = env.bool("FAST_READS", default=True)
 MAX_BODY_BYTES = 64 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 DRAIN_FILE: str = env.str("DRAIN_FILE", default="")
@@ -497,7 +508,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
+            "()": "users.api.request_log.JsonLines",
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),

@@ -13,13 +13,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 _django = get_wsgi_application()
 
 from users import checks, wiring  # noqa: E402 - models are there only now
+from users.api.front import Front  # noqa: E402
 
 checks.refuse_dangers()
 wiring.service()  # a signing key that is none stops the start, not the first login
 _BOUNDARY = re.compile(r';\s*(boundary=(?:"[^"]*"|[^;"\s]+))', re.IGNORECASE)
 
 
-def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+def _guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Django, spared what it cannot take: it believes a charset, `base64` for instance, even of a query
     string, and falls over before any middleware; and it takes a body in chunks for an empty one."""
     environ["CONTENT_TYPE"] = _media_type(environ.get("CONTENT_TYPE") or "")
@@ -54,3 +55,6 @@ def _media_type(content_type: str) -> str:
     media_type = content_type.partition(";")[0].strip()
     boundary = _BOUNDARY.search(content_type) if media_type.lower().startswith("multipart/") else None
     return f"{media_type}; {boundary[1]}" if boundary else media_type
+
+
+application = Front(_guarded) if settings.FAST_READS else _guarded

@@ -13,6 +13,7 @@ os.environ["LOCAL_DIR"] = str(TEST_DIR)
 os.environ["DJANGO_ENV"] = "development"
 os.environ["BCRYPT_COST"] = "4"
 os.environ["RATE_LIMITS"] = "off"
+os.environ["WEB_THREADS"] = "128"  # so many may ask for a hash here, as threads of the test
 os.environ["STATIC_ROOT"] = str(TEST_DIR / "static")
 Path(os.environ["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
 for variable in ("PROMETHEUS_MULTIPROC_DIR", "DRAIN_FILE"):

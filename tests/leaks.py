@@ -9,6 +9,8 @@ from pathlib import Path
 
 from structlog.stdlib import ProcessorFormatter
 
+from users.api import request_log
+
 PASSWORDS = ("correct horse", "battery horse", "open sesame", "grey elephants")
 HASHES = ("bcrypt_sha256$", "$2a$", "$2b$", "$2y$", "argon2$", "$argon2", "pbkdf2_sha", "scrypt$")
 OTHERS = ("PRIVATE KEY-----", "whsec_")
@@ -35,13 +37,19 @@ def findings(text: str) -> list[str]:
 def watch_formatters() -> None:
     """All that are ever made, for a command that a test calls may set the log up anew; whatever else becomes
     of the line, it was written."""
-    format_ = ProcessorFormatter.format
+    format_, line_of = ProcessorFormatter.format, request_log.line_of
 
     def format_and_search(self: ProcessorFormatter, record: logging.LogRecord) -> str:
         line = format_(self, record)
         _found.extend(findings(line))
         return line
 
+    def line_searched(record: request_log.RequestRecord) -> str:
+        line = line_of(record)
+        _found.extend(findings(line))
+        return line
+
+    request_log.line_of = line_searched
     ProcessorFormatter.format = format_and_search  # type: ignore[method-assign]
 
 

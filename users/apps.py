@@ -1,6 +1,9 @@
 """Django's entry for the service."""
 
 from django.apps import AppConfig
+from django.core.cache import close_caches
+from django.core.signals import request_finished, request_started
+from django.db import reset_queries
 
 from users import checks
 
@@ -11,3 +14,7 @@ class UsersConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register()
+        # What they do for every request, we need not: Redis keeps its connections, and statements
+        # are kept with DEBUG alone.
+        request_finished.disconnect(close_caches)
+        request_started.disconnect(reset_queries)

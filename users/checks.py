@@ -92,6 +92,20 @@ def proxies(settings: Settings) -> Iterator[CheckMessage]:
         )
 
 
+def held_threads(settings: Settings) -> Iterator[CheckMessage]:
+    """Readers would wait behind those who wait by design."""
+    hashing = settings.HASHING_CONCURRENCY + settings.HASHING_QUEUE
+    held = settings.FEED_WAITS + hashing + settings.FREE_THREADS
+    if held > settings.WEB_THREADS:
+        yield Error(
+            f"FEED_WAITS ({settings.FEED_WAITS}) and HASHING_CONCURRENCY with HASHING_QUEUE ({hashing}) may "
+            f"hold so many of the {settings.WEB_THREADS} threads of a process that fewer than "
+            f"{settings.FREE_THREADS} are left for everybody else.",
+            hint=f"WEB_THREADS={held}, or less of the others; left out they fit.",
+            id="users.E008",
+        )
+
+
 def cheap_hashes(settings: Settings) -> Iterator[CheckMessage]:
     if settings.PRODUCTION and settings.BCRYPT_COST < LOWEST_COST:
         yield Error(
@@ -166,7 +180,14 @@ def no_mail(settings: Settings) -> Iterator[CheckMessage]:
         )
 
 
-DANGERS: tuple[SettingsCheck, ...] = (cross_origin, secret_keys, debugging, any_host, proxies)
+DANGERS: tuple[SettingsCheck, ...] = (
+    cross_origin,
+    secret_keys,
+    debugging,
+    any_host,
+    proxies,
+    held_threads,
+)
 DEPLOY: tuple[SettingsCheck, ...] = (
     cheap_hashes,
     no_limits,

@@ -11,10 +11,23 @@ from django.db.models.functions import Upper
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from users_domain.value_objects import Role
+
 EMAIL_UNIQUE = "users_email_unique"
 EVENT_VERSION_UNIQUE = "outbox_user_version_unique"
 IDEMPOTENCY_UNIQUE = "idempotency_scope_key_unique"
 MAIL_UNIQUE = "mails_event_kind_unique"
+
+SEARCHED = Upper(
+    models.Func(
+        "email",
+        "name",
+        template="'zq' || %(expressions)s",
+        arg_joiner=" || chr(10) || ",
+        output_field=models.TextField(),
+    )
+)
+"""What `users_search_idx` knows the trigrams of; the letters at its beginning are for what begins there."""
 
 
 class UserRecord(models.Model):
@@ -77,9 +90,26 @@ class UserRecord(models.Model):
                 name="users_status_created_idx",
             ),
             models.Index(OpClass("email", name="varchar_pattern_ops"), name="users_email_prefix_idx"),
-            GinIndex(OpClass(Upper("email"), name="gin_trgm_ops"), name="users_email_trigram_idx"),
-            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="users_name_trigram_idx"),
-            GinIndex(fields=["roles"], name="users_roles_idx"),
+            # Both in one index, which then goes through what they have in common alone; see
+            # users.infrastructure.search.
+            GinIndex(
+                models.Func(
+                    "created_at",
+                    function="users_periods",
+                    output_field=ArrayField(models.BigIntegerField()),
+                ),
+                OpClass(SEARCHED, name="gin_trgm_ops"),
+                name="users_search_idx",
+            ),
+            *(
+                models.Index(
+                    models.F("created_at").desc(),
+                    models.F("id").desc(),
+                    condition=models.Q(roles__contains=[role.value]),
+                    name=f"users_{role.value}_idx",
+                )
+                for role in Role
+            ),
             models.Index(
                 fields=["blocked_until"],
                 condition=models.Q(blocked_until__isnull=False),

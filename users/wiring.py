@@ -115,9 +115,14 @@ def build() -> Service:
         concurrency=settings.HASHING_CONCURRENCY,
         queue=settings.HASHING_QUEUE,
         wait_seconds=settings.HASHING_WAIT_SECONDS,
+        niceness=settings.HASHING_NICENESS,
     )
     keyring = _keyring()
-    tokens = SignedAccessTokens(keyring, lifetime=timedelta(seconds=settings.ACCESS_TOKEN_SECONDS))
+    tokens = SignedAccessTokens(
+        keyring,
+        lifetime=timedelta(seconds=settings.ACCESS_TOKEN_SECONDS),
+        remembered=settings.VERIFIED_TOKENS,
+    )
     users = DjangoUserRepository()
     feed = DatabaseFeed(reads)
     secrets = _sealed_secrets()
@@ -187,7 +192,7 @@ def build() -> Service:
             cursors=SignedCursors(),
             feed_watch=PolledFeedWatch(places=settings.FEED_WAITS, draining=is_draining),
             measure=metrics.measure_query,
-            note_cache=lambda result: metrics.CACHE_REQUESTS.labels(result).inc(),
+            note_cache=metrics.note_cache,
         ),
         credentials=credentials,
         sessions=Sessions(
@@ -240,6 +245,7 @@ def _relay(cache: RedisUserCache, reads: DatabaseReads, link: RedisLink, *, batc
         published=published,
         waited=lambda seconds: metrics.EVENTS_DELAY.observe(max(0.0, seconds)),
         failed=lambda reason: metrics.RELAY_FAILURES.labels(reason).inc(),
+        puts=cache.puts,
         batch_size=batch_size,
     )
 

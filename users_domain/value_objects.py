@@ -75,6 +75,13 @@ class Email:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _canonical_email(self.value))
 
+    @classmethod
+    def stored(cls, text: str) -> Self:
+        """As it was kept, which is how it came out of the check: that is not made again at each reading."""
+        email = object.__new__(cls)
+        object.__setattr__(email, "value", text)
+        return email
+
     def __str__(self) -> str:
         return self.value
 

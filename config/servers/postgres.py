@@ -87,7 +87,7 @@ class Postgres(Server):
             "port": port,
             "listen_addresses": LOOPBACK,
             "unix_socket_directories": "",  # a socket's path may have 107 bytes; ours may be longer
-            "max_connections": 300,
+            "max_connections": 400,
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

@@ -60,13 +60,14 @@ class Answer:
 class Served:
     """A running service and ways to talk to it."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, code: str = "", **environment: str) -> None:
+        """`code` is run in its place, if it has to be a little different."""
         self.port = processes.free_port()
         self._log = folder / "log"
         leaks.follow(self._log)
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "config.server"],
+                [sys.executable, *(["-c", code] if code else ["-m", "config.server"])],
                 cwd=PROJECT,
                 env=clean_environment() | environment | {"PORT": str(self.port), "HOST": "127.0.0.1"},
                 stdout=output,

@@ -182,7 +182,7 @@ def test_a_fault_of_ours_is_a_problem_without_particulars(
     people.user("Ann")
     own = people.log_in("Ann")
     fault(error)
-    answer = own("GET", "/users/me")
+    answer = own("GET", "/users/me?min_version=1")
     assert "details" not in problem(answer, "internal_error")
     assert b"secret" not in answer.content
 
@@ -194,7 +194,7 @@ def test_a_database_that_is_away_is_told_with_a_time_to_come_back(
     people.user("Ann")
     own = people.log_in("Ann")
     fault(error)
-    answer = own("GET", "/users/me")
+    answer = own("GET", "/users/me?min_version=1")
     problem(answer, "unavailable")
     assert b"secret" not in answer.content
 
@@ -213,7 +213,7 @@ def test_what_django_raises_is_put_in_our_words(
     people.user("Ann")
     own = people.log_in("Ann")
     fault(error)
-    answer = own("GET", "/users/me")
+    answer = own("GET", "/users/me?min_version=1")
     problem(answer, code)
     assert b"secret" not in answer.content
 

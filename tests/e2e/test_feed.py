@@ -332,6 +332,7 @@ def small(people: People, tmp_path: Path) -> Iterator[Served]:
         LOCAL_DIR=str(django_settings.LOCAL_DIR),
         WEB_WORKERS="1",
         WEB_THREADS="6",
+        FEED_WAITS="3",
         DATABASE_POOL_SIZE="2",
         BCRYPT_COST="4",
         RATE_LIMITS="off",

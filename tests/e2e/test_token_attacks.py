@@ -510,8 +510,8 @@ def test_a_token_may_have_4_kib(tokens: SignedAccessTokens, attacker: Attacker) 
 def test_a_token_with_the_other_ecdsa_signature_is_the_same_token(
     tokens: SignedAccessTokens, keys: dict[str, SigningKey]
 ) -> None:
-    """s and n - s both verify, and nobody but the signer can prevent that: so nothing is ever remembered of a
-    token by its text, only by its claims."""
+    """s and n - s both verify, and nobody but the signer can prevent that: so no token is ever refused by
+    its text, only by its claims."""
     attacker = Attacker(keys["ES256"], [], {"sub": str(uuid4()), "tv": 1, "sid": str(uuid4())})
 
     def other(signature: bytes) -> bytes:

@@ -263,7 +263,7 @@ def test_postgres_speaks_utf8_and_sorts_by_code_point(make: Make) -> None:
         connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
         limit = connection.execute("SHOW max_connections").fetchone()
         assert limit
-        assert int(limit[0]) >= 300
+        assert int(limit[0]) >= 400
 
 
 @both

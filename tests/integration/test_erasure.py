@@ -30,7 +30,7 @@ from users.application.event_schemas import named
 from users.application.privacy import Erased, EraseUser
 from users.application.session import Refresh
 from users.infrastructure import envelopes, erasure, event_bus, outbox
-from users.infrastructure.event_bus import EventBus
+from users.infrastructure.event_bus import NO_PUTS, EventBus
 from users.infrastructure.redis_link import RedisAway, RedisLink
 from users.infrastructure.sessions import DatabaseSessions
 from users.models import (
@@ -527,7 +527,7 @@ def test_the_entry_in_the_cache_goes_also_when_the_new_one_cannot_be_put(
     lease, old = service.cache.get(bob).lease, wiring.DatabaseReads().view(bob)
     assert lease
     assert old
-    monkeypatch.setattr("users.infrastructure.cache.RedisUserCache._put", lambda *_: None)
+    monkeypatch.setattr("users.infrastructure.cache.RedisUserCache.puts", lambda *_: NO_PUTS)
 
     erase(service, ann)
     erase(service, bob)

@@ -7,7 +7,6 @@ import json
 import threading
 from pathlib import Path
 
-import bcrypt
 import pytest
 from django.contrib.auth.hashers import (
     Argon2PasswordHasher,
@@ -23,8 +22,8 @@ from tests.builders import a_user
 from tests.fakes import InMemoryPasswordHashes, InMemoryUserRepository
 from tests.fixtures import PASSWORD
 from users.application.credentials import LogIn
-from users.application.errors import InvalidCredentials
-from users.infrastructure.passwords import hashing, renewal, stored
+from users.application.errors import InvalidCredentials, Unavailable
+from users.infrastructure.passwords import blowfish, hashing, renewal, stored
 from users.infrastructure.passwords.hashing import BulkheadHasher
 from users.infrastructure.passwords.renewal import DatabasePasswordHashes
 from users.infrastructure.passwords.stored import Unverifiable
@@ -75,7 +74,7 @@ def computed(monkeypatch):
     """What was computed, and of which function."""
     done = []
     for module, name in [
-        (bcrypt, "hashpw"), (hashlib, "pbkdf2_hmac"), (hashlib, "scrypt"), (stored, "hash_secret_raw")
+        (blowfish, "hashpw"), (hashlib, "pbkdf2_hmac"), (hashlib, "scrypt"), (stored, "hash_secret_raw")
     ]:  # fmt: skip
         real = getattr(module, name)
 
@@ -319,12 +318,14 @@ def test_nobody_who_hashes_waits_for_whoever_pauses(foreign):
         resting.set()
         assert rested.wait(5)
 
-    hasher = BulkheadHasher(concurrency=1, queue=0, wait_seconds=0, pause=rest)
+    hasher = BulkheadHasher(concurrency=1, queue=1, wait_seconds=0, pause=rest)
     thread = threading.Thread(target=hasher.verify, args=("wrong", foreign["argon2id"][1]))
     thread.start()
     assert resting.wait(5)
     try:
         assert hasher.hash("x")
+        with hasher._bulkhead.room(), pytest.raises(Unavailable):  # but he counts: he holds a thread
+            hasher.hash("y")
     finally:
         rested.set()
         thread.join()

@@ -190,11 +190,15 @@ def test_a_development_machine_keeps_the_key_that_it_has(
     assert jwk["kid"] == SigningKey.load(own).kid
 
 
-def test_without_any_key_the_first_is_rsa(settings: Any, database: None, tmp_path: Path) -> None:
+def test_without_any_key_the_first_is_of_p_256(settings: Any, database: None, tmp_path: Path) -> None:
     settings.LOCAL_DIR, settings.JWT_KEYS_DIR = tmp_path, str(tmp_path / "keys")
     (jwk,) = wiring.service().keyring.jwks()["keys"]
-    assert jwk["alg"] == "RS256"
-    assert jwt.PyJWK(jwk).key.key_size == 3072
+    assert (jwk["alg"], jwk["crv"]) == ("ES256", "P-256")
+
+
+def test_an_rsa_key_made_here_has_3072_bits() -> None:
+    """ASVS 5.0 11.2.3 asks for a security of 128 bits."""
+    assert getattr(SigningKey.load(new_pem("RS256")).private, "key_size", None) == 3072
 
 
 # --- The folder -----------------------------------------------------------------------------------------

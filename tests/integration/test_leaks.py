@@ -10,6 +10,7 @@ from django.core import signing
 
 from tests import leaks
 from tests.fixtures import PASSWORD, Api, People
+from users.api import request_log
 from users.models import UserRecord
 
 
@@ -41,6 +42,8 @@ def test_each_kind_of_secret_is_found_whoever_logs_it(people: People, anyone: Ap
         logging.getLogger("users.anything").warning("said %s", text)
         assert leaks.found() != [], kind
         structlog.get_logger("users.anything").warning("said", what=text)
+        assert leaks.found() != [], kind
+        request_log.write({"route": text}, "r-1")
         assert leaks.found() != [], kind
         try:
             raise RuntimeError(text)

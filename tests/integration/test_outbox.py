@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
 from tests.events import rows
+from tests.integration.test_unit_of_work import other_session
 from tests.together import eventually, in_background, together
 from users.application.commands import BlockUser, RegisterUser
 from users.infrastructure import outbox
@@ -99,18 +100,18 @@ def test_every_event_of_the_model_can_be_written_and_read(database):
     def own(kind):
         return {field.name for field in fields(kind)} - {field.name for field in fields(UserEvent)}
 
-    with transaction.atomic():
-        outbox.append(
-            kind(
-                event_id=uuid7(),
-                user_id=user_id,
-                user_version=version,
-                occurred_at=NOW,
-                actor_id="cli",
-                **{name: values.get(name, NOW) for name in own(kind)},
-            )
-            for version, kind in enumerate(USER_EVENTS, 1)
+    told = [
+        kind(
+            event_id=uuid7(),
+            user_id=user_id,
+            user_version=version,
+            occurred_at=NOW,
+            actor_id="cli",
+            **{name: values.get(name, NOW) for name in own(kind)},
         )
+        for version, kind in enumerate(USER_EVENTS, 1)
+    ]
+    assert outbox.write_with("SELECT %s", [1], told)
     outbox.give_sequences(100)
 
     written = outbox.batch(0, 100)
@@ -295,6 +296,28 @@ def test_the_counters_lock_is_never_waited_for(database, numbered_already):
                 let_go.set()
     outbox.give_sequences(10)
     assert sequences() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("numbering", ["NUMBER", "NUMBER_AND_READ"])
+def test_who_sees_the_table_as_it_was_before_another_numbered_numbers_nothing_twice(database, numbering):
+    """What a statement sees is older than the lock that it gets: here the counter's lock comes after another
+    has numbered all, and has let go."""
+    late = getattr(outbox, numbering).replace(
+        "WHERE id = 1 AND", "WHERE id = 1 AND (SELECT true FROM pg_advisory_xact_lock(17)) AND", 1
+    )
+    rows(3)
+    outbox.give_sequences(1)
+    with other_session() as gate:
+        gate.execute("SELECT pg_advisory_lock(17)")
+        with in_background(lambda stop: outbox._numbered(late, 10)):
+            eventually(lambda: gate.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+            assert outbox.give_sequences(10) == 2
+            outbox.mark_published(3)
+            rows(1)
+            gate.execute("SELECT pg_advisory_unlock(17)")
+
+    assert sequences() == [1, 2, 3, 4]
+    assert outbox.position() == (4, 3)
 
 
 # --- The backlog -------------------------------------------------------------------------------------

@@ -4,13 +4,12 @@ bulkhead before them."""
 import threading
 from collections import Counter
 
-import bcrypt
 import pytest
 
 from tests.together import eventually, in_background, together
 from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, Unavailable
-from users.infrastructure.passwords import hashing
+from users.infrastructure.passwords import blowfish, hashing
 from users.infrastructure.passwords.hashing import BulkheadHasher
 
 
@@ -23,8 +22,8 @@ def hasher():
 def computed(monkeypatch):
     """The salts of the bcrypt hashes that were computed: algorithm and cost are in them."""
     salts = []
-    real = bcrypt.hashpw
-    monkeypatch.setattr(bcrypt, "hashpw", lambda word, salt: salts.append(salt) or real(word, salt))
+    real = blowfish.hashpw
+    monkeypatch.setattr(blowfish, "hashpw", lambda word, salt: salts.append(salt) or real(word, salt))
     return salts
 
 

@@ -57,12 +57,21 @@ def clock():
     return Clock()
 
 
+@pytest.fixture(params=["pool", "own"])
+def way(request, monkeypatch):
+    """Over a pool's client, or over the thread's own connection."""
+    monkeypatch.setattr(RedisLink, "tests_way", request.param, raising=False)
+
+
 @pytest.fixture
-def link(clock):
+def link(clock, way):
     return RedisLink("default", clock=clock)
 
 
 def use(link):
+    if link.tests_way == "own":
+        with link.own as ask:
+            return ask("PING") == b"PONG"
     with link.client() as redis:
         return redis.ping()
 
@@ -164,7 +173,7 @@ def test_a_probe_asks_nobody_and_its_success_counts_for_all(link, deaf, clock, f
     assert use(link) is True
 
 
-def test_a_frozen_redis_costs_a_caller_a_fifth_of_a_second_and_nobody_else_anything(fragile_redis):
+def test_a_frozen_redis_costs_a_caller_a_fifth_of_a_second_and_nobody_else_anything(fragile_redis, way):
     link = RedisLink("default")
     use(link)
     fragile_redis.pause()
@@ -176,6 +185,31 @@ def test_a_frozen_redis_costs_a_caller_a_fifth_of_a_second_and_nobody_else_anyth
 
     assert 0.9 < frozen < 2.5
     assert refused < 0.2
+
+
+def test_threads_do_not_share_a_connection_of_their_own(fragile_redis):
+    link = RedisLink("default")
+
+    def ask_for_me(number):
+        with link.own as ask:
+            ask("CLIENT", "SETNAME", f"thread{number}")
+            return [ask("CLIENT", "GETNAME") for _ in range(200)]
+
+    told = together([lambda number=number: ask_for_me(number) for number in range(8)])
+    assert told == [[b"thread%d" % number] * 200 for number in range(8)]
+
+
+def test_an_answer_that_came_too_late_is_nobody_elses(fragile_redis):
+    link = RedisLink("default")
+    with link.own as ask:
+        ask("SET", "a", "1")
+        ask("SET", "b", "2")
+    fragile_redis.pause()
+    with pytest.raises(RedisAway), link.own as ask:
+        ask("GET", "a")
+    fragile_redis.resume()
+    with link.own as ask:
+        assert ask("GET", "b") == b"2"
 
 
 def test_connections_of_before_a_restart_are_replaced_without_an_error(link, fragile_redis):
@@ -194,3 +228,13 @@ def test_both_ways_try_once_and_do_not_wait_long(deaf, alias):
     pool = get_redis_connection(alias).connection_pool.connection_kwargs
     assert deaf.connections == 1
     assert pool["socket_timeout"] == pool["socket_connect_timeout"] == {"default": 0.2, "events": 2}[alias]
+
+
+def test_the_links_own_connections_are_none_of_the_pools(fragile_redis):
+    """Which would count them for ever, until it gave out no more."""
+    pool = get_redis_connection("default").connection_pool
+    before = pool._created_connections
+    for _ in range(5):
+        with RedisLink("default").own as ask:
+            ask("PING")
+    assert pool._created_connections == before

@@ -5,10 +5,12 @@ import json
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,16 +19,19 @@ from tests.events import rows
 from tests.together import eventually, in_background, together
 from users import wiring
 from users.application.commands import BlockUser, RegisterUser, RenameUser
+from users.application.representation import UserView
 from users.infrastructure import metrics, outbox
+from users.infrastructure.cache import EPOCH
 from users.infrastructure.event_bus import EventBus, Published
 from users.infrastructure.redis_link import RedisAway, RedisLink
-from users.infrastructure.relay import REASONS, CacheThenEvents, Relay
+from users.infrastructure.relay import REASONS, CacheThenEvents, DuePuts, Relay
 from users.models import OutboxEvent, RelayPosition
 from users_domain.errors import ConcurrentUpdate
 from users_domain.value_objects import SYSTEM
 
 ADMIN = an_actor(an_admin())
 STREAM = "users.events"
+SOMEBODY = [UserView("somebody", 2, 1, b"{}")]
 
 
 def stream(redis):
@@ -166,14 +171,89 @@ def test_a_crash_between_commit_and_hook_loses_neither_event_nor_cache(service, 
     assert published_to(redis) == [1, 2]
 
 
-def test_what_the_caller_has_put_is_not_renewed_again_unless_an_event_is_newer(lab):
+def test_whom_somebody_has_just_saved_is_put_along_with_his_event_unless_that_is_newer(lab):
+    """The others of a batch are renewed first."""
     rows(3)
     outbox.give_sequences(10)
     first, second, third = (envelope["user_id"] for envelope in outbox.batch(0, 10))
+    due = DuePuts([UserView(first, 1, 1, b"{}"), UserView(second, 0, 1, b"{}")])
 
-    lab.relay.drain(seconds=5, fresh={first: 1, second: 0})
+    lab.relay.drain(seconds=5, due=due)
 
+    assert due.done
     assert lab.renewed == [{second: 1, third: 1}]
+
+
+def test_whoever_drains_puts_for_the_others_and_they_need_not(service, people, monkeypatch):
+    """One has published what the other has committed, who comes to his hook only now."""
+    user_id = people.user("Ann")
+    service.queries.get(user_id)
+    hook = service.commands._unit_of_work._after_commit
+    others = DuePuts([replace(service.queries.get(user_id), version=2, json=b'{"version":2}')])
+    hook._relay._due.append(others)
+    monkeypatch.setattr(hook, "_put", pytest.fail)
+
+    people.user("Bob")
+
+    assert others.done
+    assert service.cache.get(user_id).view.version == 2
+
+
+def test_whom_nobody_has_put_yet_the_hook_puts_itself(lab, redis):
+    """Another thread drains and was too late to take him along; or Redis does not take the events."""
+    put, views = [], SOMEBODY
+    hook = CacheThenEvents(put.append, lab.relay)
+
+    with lab.relay._draining:
+        hook(views)
+    assert put == [views]
+
+    redis.set(STREAM, "somebody else's")
+    rows(1)
+    hook(views)
+    assert put == [views, views]
+
+
+def test_whose_events_another_thread_has_in_hand_he_only_puts(lab, redis):
+    """That one numbered them between the commit and the hook: there is nothing to ask the table for."""
+    events = rows(1)
+    lab.relay.drain(seconds=5)
+    put, user_id = [], str(events[0].user_id)
+    hook = CacheThenEvents(put.append, lab.relay)
+
+    with CaptureQueriesContext(connection) as asked:
+        hook([UserView(user_id, 1, 1, b"{}")])
+    assert len(asked) == 0
+    assert len(put) == 1
+
+    rows(1, user_id=user_id, user_version=2)
+    hook([UserView(user_id, 2, 1, b"{}")])
+    assert published_to(redis) == [1, 2]
+
+
+def test_while_the_cache_is_not_trusted_a_put_along_asks_for_another_epoch(lab):
+    lab.relay._puts = lambda views: None
+    rows(1)
+    due = DuePuts(SOMEBODY)
+
+    lab.relay.drain(seconds=5, due=due)
+
+    assert (lab.distrusted, due.done) == (1, True)
+
+
+def test_what_cannot_be_put_is_not_told_before_nobody_believes_the_cache(service, people, redis):
+    user_id = people.user("Ann")
+    service.queries.get(user_id)
+    redis.delete(EPOCH)
+    redis.rpush(EPOCH, "not ours")
+
+    assert rename(service, user_id, "Anna").version == 2
+    assert published_to(redis) == [1]
+    assert redis.type(EPOCH) == b"string"
+    assert service.cache.get(user_id).result == "miss"
+
+    service.relay.drain(seconds=5)
+    assert published_to(redis) == [1, 2]
 
 
 # --- Several relays, many writers --------------------------------------------------------------------
@@ -737,7 +817,7 @@ def test_a_hook_publishes_about_as_much_as_its_budget_allows(database, redis):
     rows(200)
     hook = CacheThenEvents(lambda views: None, lab.relay, budget_seconds=0)
 
-    hook([])
+    hook(SOMEBODY)
     assert published_to(redis) == list(range(1, 11))
     assert lab.relay.drain(seconds=5) == 190
 
@@ -750,7 +830,7 @@ def test_a_hook_does_not_rebuild_a_whole_stream(database, redis):
     rows(1)
     hook = CacheThenEvents(lambda views: None, lab.relay, budget_seconds=0)
 
-    hook([])
+    hook(SOMEBODY)
     assert published_to(redis) == list(range(1, 11))
     lab.relay.drain(seconds=5)
     assert published_to(redis) == list(range(1, 202))

@@ -6,7 +6,8 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Upper
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -20,7 +21,8 @@ from users.admin.filters import CreatedFilter, RoleFilter, StatusFilter
 from users.admin.forms import ActForm, BlockForm, UnblockForm
 from users.admin.site import BoundedPaginator, ReadOnlyAdmin, site
 from users.application.errors import ApplicationError
-from users.models import UserRecord
+from users.infrastructure.criteria import pieces
+from users.models import SEARCHED, UserRecord
 from users_domain.errors import DomainError
 from users_domain.value_objects import Actor, Role
 
@@ -94,7 +96,10 @@ class UserAdmin(ReadOnlyAdmin):
             return queryset, False
         if len(text) < 3:
             return queryset.filter(email__startswith=text.lower()), False
-        return queryset.filter(Q(email__icontains=text) | Q(name__icontains=text)), False
+        found = queryset.filter(Q(email__icontains=text) | Q(name__icontains=text)).alias(searched=SEARCHED)
+        for piece in pieces(text):  # by these the index knows them
+            found = found.filter(searched__contains=Upper(Value(piece)))
+        return found, False
 
     # --- Looking at one ---------------------------------------------------------------------------
 

@@ -1,8 +1,6 @@
 """Who calls: a bearer token, checked against its signature, its claims and the account's token version."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -10,9 +8,12 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from users import wiring
-from users.application.representation import UserView
+from users.application.ports import Seen
+from users.application.representation import canonical
+from users.infrastructure.rate_limits import Turn
+from users.infrastructure.tokens import Bearer
 from users_domain.errors import InvalidUserId, UserNotFound
-from users_domain.value_objects import Actor, Role, UserId
+from users_domain.value_objects import Actor, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Caller:
 
     id: str
     roles: frozenset[Role]
-    seen: dict[str, UserView]
+    seen: dict[str, Seen]
     session_id: str | None = None
     is_authenticated = True
     is_active = True
@@ -35,42 +36,75 @@ class Caller:
         return self.id
 
 
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """Whoever has shown the token `raw`, which counts; his limit, if there is one, has counted it."""
+
+    raw: bytes
+    bearer: Bearer
+    caller: Caller
+    turn: Turn | None
+
+    def enforce_limit(self) -> None:
+        """Raises RateLimited."""
+        if self.turn:
+            self.turn.enforce()
+
+
+RECOGNISED = "users.recognised"
+"""In the environment of a request whose token was looked at in front of Django; no header puts it there."""
+MET = "users.met"
+"""There too, the error that was met behind that: raised where Django's handlers put it into words, instead of
+being looked for anew."""
+
+
+def recognise(raw: bytes, named: str | None) -> Recognised:
+    """Who shows this token, for a request about the user that its address names. Raises simplejwt's
+    TokenError, AuthenticationFailed; the database's errors where the cache does not know him."""
+    service = wiring.service()
+    try:
+        bearer = service.tokens.bearer(raw)
+    except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
+        raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
+    caller_id = bearer.user_id
+    target = named_user(named, caller_id)
+    # By version, and given back where the session has ended: a token that is worth nothing any more uses up
+    # nothing of its owner's.
+    turn = service.callers.turn(f"{caller_id} {bearer.token_version}")
+    about = [caller_id] if target in {None, caller_id} else [caller_id, target]
+    cached = service.cache.peek(about, along=turn)
+    try:
+        account = service.queries.account(caller_id, cached=cached.get(caller_id))
+    except UserNotFound:
+        raise AuthenticationFailed from None
+    if not account.view.accepts(bearer.token_version, bearer.session_id):
+        if turn:
+            turn.give_back()
+        raise AuthenticationFailed
+    seen = {user_id: Seen(view) for user_id, view in cached.items()} | {caller_id: account}
+    return Recognised(raw, bearer, Caller(caller_id, bearer.roles, seen, bearer.session_id), turn)
+
+
 class TokenAuthentication(JWTAuthentication):
     def __init__(self) -> None:
         """Unlike simplejwt's, without a user model: the token and the cache say all there is to know."""
 
-    def authenticate(self, request: Request) -> tuple[Caller, dict[str, Any]] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[Caller, Bearer] | None:  # type: ignore[override]
         """Raises simplejwt's TokenError, AuthenticationFailed, RateLimited; None without a bearer token."""
-        raw = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        raw = shown_token(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw is None:
             return None
-        service = wiring.service()
-        try:
-            claims = service.tokens.read(raw)
-            caller_id, roles = str(UserId.parse(claims["sub"])), frozenset(map(Role, claims["roles"]))
-        except (InvalidUserId, ArithmeticError, OSError, TypeError, ValueError):
-            raise AuthenticationFailed from None  # signed with our key, yet not a token that we make
-        target = named_user(request.parser_context["kwargs"], caller_id)
-        # By version, and given back where the session has ended: a token that is worth nothing any more uses
-        # up nothing of its owner's.
-        turn = service.callers.turn(f"{caller_id} {claims['tv']}")
-        named = [caller_id] if target in {None, caller_id} else [caller_id, target]
-        seen = service.cache.peek(named, along=turn)
-        try:
-            account = service.queries.account(caller_id, seen=seen.get(caller_id))
-        except UserNotFound:
-            raise AuthenticationFailed from None
-        if not account.accepts(claims["tv"], claims["sid"]):
-            if turn:
-                turn.give_back()
-            raise AuthenticationFailed
-        request._request.caller_id = caller_id  # type: ignore[attr-defined]
-        if turn:
-            turn.enforce()
-        return Caller(caller_id, roles, seen, str(claims["sid"])), claims
+        recognised: Recognised | None = request.META.get(RECOGNISED)
+        if recognised is None or recognised.raw != raw:
+            recognised = recognise(raw, request.parser_context["kwargs"].get("user_id"))
+        request._request.caller_id = recognised.caller.id  # type: ignore[attr-defined]
+        recognised.enforce_limit()
+        return recognised.caller, recognised.bearer
 
 
-def _bearer(header: str) -> bytes | None:
+def shown_token(header: str) -> bytes | None:
+    """What stands in Authorization; None for another scheme. Raises AuthenticationFailed for what can be no
+    token."""
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer":
         return None
@@ -79,14 +113,13 @@ def _bearer(header: str) -> bytes | None:
     return token.strip().encode()
 
 
-def named_user(address: Mapping[str, Any], caller_id: str) -> str | None:
-    """The id that the address (a view's keyword arguments) names, where `me` is the caller; None when it
-    names nobody, or something that is no id."""
-    named = address.get("user_id")
+def named_user(named: str | None, caller_id: str) -> str | None:
+    """The id of the user whom an address names, where `me` is the caller; None when it names nobody, or
+    something that is no id."""
     if named is None:
         return None
     try:
-        return caller_id if named == "me" else str(UserId.parse(named))
+        return caller_id if named == "me" else canonical(named)
     except InvalidUserId:
         return None
 

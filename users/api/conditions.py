@@ -36,22 +36,27 @@ def expected_versions(request: Request) -> frozenset[int]:
 
 def is_known(request: Request, version: int) -> bool:
     """Whether If-None-Match says that the caller has this version already."""
-    return has_tag(request, etag(version))
+    return has_tag(if_none_match(request), etag(version))
 
 
-def names_tags(request: Request) -> bool:
-    """Whether there is an If-None-Match that can be understood."""
-    header = request.META.get("HTTP_IF_NONE_MATCH", "")
-    return header.strip() == "*" or _TAGS.fullmatch(header) is not None
+def if_none_match(request: Request) -> str:
+    """The header as it came; empty where there is none."""
+    header: str = request.META.get("HTTP_IF_NONE_MATCH", "")
+    return header
 
 
-def has_tag(request: Request, tag: str | None) -> bool:
-    """Whether If-None-Match names this tag; compared weakly. What is malformed there is not looked at, so
-    that the caller just receives the content, and so he does where there is no tag."""
-    if tag is None or not names_tags(request):
+def names_tags(if_none_match: str) -> bool:
+    """Whether this is an If-None-Match that can be understood."""
+    return if_none_match.strip() == "*" or _TAGS.fullmatch(if_none_match) is not None
+
+
+def has_tag(if_none_match: str, tag: str | None) -> bool:
+    """Whether it names this tag; compared weakly. What is malformed there is not looked at, so that the
+    caller just receives the content, and so he does where there is no tag."""
+    if tag is None or not names_tags(if_none_match):
         return False
-    header = request.META["HTTP_IF_NONE_MATCH"]
-    return header.strip() == "*" or tag in {named.removeprefix("W/") for named in re.findall(_TAG, header)}
+    named = {each.removeprefix("W/") for each in re.findall(_TAG, if_none_match)}
+    return if_none_match.strip() == "*" or tag in named
 
 
 def _tags(header: str, name: str) -> list[str]:

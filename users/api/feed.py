@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from users import wiring
 from users.api import serializers as forms
-from users.api.conditions import has_tag, names_tags
+from users.api.conditions import has_tag, if_none_match, names_tags
 from users.api.pagination import next_address
 from users.api.renderers import CloudEventsOnRequest, CloudEventsRenderer
 from users.api.views import Endpoint
@@ -47,14 +47,14 @@ class EventViewSet(Endpoint):
         page = wiring.service().queries.feed(**query, unchanged=self._is_known)
         shown = self._shown(page)
         headers = _headers(shown, early=page.early)
-        if has_tag(request, shown.tag):
+        if has_tag(if_none_match(request), shown.tag):
             return Response(status=status.HTTP_304_NOT_MODIFIED, headers=headers)
         return Response(shown.content, headers=headers)
 
     def _is_known(self, page: FeedPage) -> bool:
         """Whether the caller has this page already: by its tag, if he names any; else whether it is empty."""
-        if names_tags(self.request):
-            return has_tag(self.request, self._shown(page).tag)
+        if names_tags(if_none_match(self.request)):
+            return has_tag(if_none_match(self.request), self._shown(page).tag)
         return is_empty(page)
 
     def _shown(self, page: FeedPage) -> Shown:

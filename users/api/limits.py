@@ -106,9 +106,9 @@ def limit_headers(standings: Iterable[Standing]) -> dict[str, str]:
     }
 
 
-def _named(request: Request) -> Mapping[str, object]:
-    found: Mapping[str, object] = request.parser_context["kwargs"]
-    return found
+def _named(request: Request) -> str | None:
+    named: str | None = request.parser_context["kwargs"].get("user_id")
+    return named
 
 
 def _field(request: Request, name: str) -> str | None:

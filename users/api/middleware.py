@@ -2,11 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
-import structlog
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
@@ -20,48 +20,121 @@ from django.http import (
     HttpResponseNotAllowed,
 )
 from django.middleware.csrf import CsrfViewMiddleware
+from django.template.response import SimpleTemplateResponse
+from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
-from django_prometheus.middleware import PrometheusAfterMiddleware
-from uuid_utils.compat import uuid7
+from structlog.contextvars import bind_contextvars, reset_contextvars
+from uuid_utils import uuid7
 
 from users.api.errors import problem_response
-
-log = structlog.get_logger("users.request")
+from users.api.observation import Observed, observe, transport_of
+from users.api.request_metrics import Figures, Kind, count_exception
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 class RequestMiddleware:
-    """Keeps a well-formed inbound X-Request-ID, answers it on every response, and logs one line a request
-    by its route, never by its raw path or query, which may hold an address."""
+    """Outermost. Keeps a well-formed inbound X-Request-ID, answers it on every response, and sees to it that
+    the request is in the log and in the metrics."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        inbound = request.headers.get("X-Request-ID", "")
-        request_id = inbound if _REQUEST_ID.fullmatch(inbound) else str(uuid7())
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        request_id = wanted_id(request.META) or str(uuid7())
+        bound = bind_contextvars(request_id=request_id)
+        try:
             response = self._get_response(request)
-            response["X-Request-ID"] = request_id
+            response.headers["X-Request-ID"] = request_id
             if isinstance(response, HttpResponse) and response.status_code not in {204, 304}:
                 response.headers.setdefault("Content-Length", str(len(response.content)))
-            self._log(request, response, time.perf_counter() - started)
+            observe(_observed(request, response, request_id, time.perf_counter() - started))
+        finally:
+            reset_contextvars(**bound)
         return response
 
-    def _log(self, request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
-        match = request.resolver_match
-        log.info(
-            "request",
-            method=request.method,
-            route=f"/{match.route}" if match else None,
-            operation=getattr(request, "operation", None),
-            status=response.status_code,
-            duration_ms=round(seconds * 1000, 2),
-            user_id=getattr(request, "caller_id", None),
-        )
+
+def wanted_id(environ: Mapping[str, Any]) -> str | None:
+    """The X-Request-ID that came along, where it is one that may be kept."""
+    inbound: str = environ.get("HTTP_X_REQUEST_ID", "")
+    return inbound if _REQUEST_ID.fullmatch(inbound) else None
+
+
+def _observed(request: HttpRequest, response: HttpResponseBase, request_id: str, seconds: float) -> Observed:
+    match = request.resolver_match
+    return Observed(
+        method=request.method or "",
+        route=f"/{match.route}" if match else None,
+        operation=getattr(request, "operation", None),
+        status=response.status_code,
+        seconds=seconds,
+        user_id=getattr(request, "caller_id", None),
+        request_id=request_id,
+        seen=getattr(request, "seen", None),
+    )
+
+
+class ViewMiddleware:
+    """Innermost. Notes for the metrics what the views have made of a request, before anything is added."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.started = started = time.perf_counter()  # type: ignore[attr-defined]
+        response = self._get_response(request)
+        request.seen = _seen(request, response, time.perf_counter() - started)  # type: ignore[attr-defined]
+        return response
+
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        request.viewed = True  # type: ignore[attr-defined]
+
+    def process_template_response(
+        self, request: HttpRequest, response: SimpleTemplateResponse
+    ) -> SimpleTemplateResponse:
+        request.template = str(response.template_name)  # type: ignore[attr-defined]
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> None:
+        seconds = time.perf_counter() - request.started  # type: ignore[attr-defined]
+        count_exception(error, view=_view_name(request), method=request.method or "", seconds=seconds)
+
+
+def _seen(request: HttpRequest, response: HttpResponseBase, seconds: float) -> Figures:
+    kind = Kind(
+        method=request.method or "",
+        view=_view_name(request),
+        viewed=getattr(request, "viewed", False),
+        status=response.status_code,
+        transport=transport_of(request.META),
+        charset=response.charset,
+        template=getattr(request, "template", None),
+    )
+    return Figures(
+        kind,
+        seconds,
+        request_bytes=int(request.META.get("CONTENT_LENGTH") or 0),
+        response_bytes=len(response.content) if isinstance(response, HttpResponse) else None,
+        ajax=request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest",
+    )
+
+
+def _view_name(request: HttpRequest) -> str | None:
+    return request.resolver_match.view_name if request.resolver_match else None
+
+
+class OriginMiddleware(CorsMiddleware):
+    """Without anything of CORS in a request there is nothing to look for. Who asks again with an Origin may
+    be told something else, though, and caches have to know."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_ORIGIN" in request.META or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META:
+            return cast(HttpResponseBase, super().__call__(request))
+        response = cast(HttpResponseBase, self.get_response(request))
+        patch_vary_headers(response, ("origin",))
+        return response
 
 
 class GateMiddleware:
@@ -99,15 +172,6 @@ class GateMiddleware:
                 "invalid_request", details="This host is not served here (ALLOWED_HOSTS)."
             )
         return None
-
-
-class MetricsMiddleware(PrometheusAfterMiddleware):
-    """django-prometheus' own makes a histogram of every word that a stranger sends as a method."""
-
-    def label_metric(self, metric: Any, request: HttpRequest, response: Any = None, **labels: Any) -> Any:
-        if "method" in labels:
-            labels["method"] = self._method(request)  # type: ignore[no-untyped-call]
-        return super().label_metric(metric, request, response, **labels)  # type: ignore[no-untyped-call]
 
 
 def _is_page(request: HttpRequest) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, cast
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from rest_framework.request import Request
 
 from users.api.authentication import Caller, named_user
 from users_domain.errors import UserNotFound
+from users_domain.value_objects import Role
 
 
 class Relation(StrEnum):
@@ -83,10 +85,22 @@ class MayCall(BasePermission):
         caller = cast(Caller | None, request.user)
         if caller is None:
             raise NotAuthenticated
-        names_nobody = "user_id" not in view.kwargs
-        is_self = names_nobody or named_user(view.kwargs, caller.id) == caller.id
-        if allowed & ({Relation(role) for role in caller.roles} | ({R.SELF} if is_self else set())):
-            return True
-        if is_self:
-            raise PermissionDenied
-        raise UserNotFound
+        require(operation, caller, view.kwargs.get("user_id"))
+        return True
+
+
+def require(operation: str, caller: Caller, named: str | None) -> None:
+    """That the caller may do so to the user whom the address names, None where it names nobody. Raises
+    UserNotFound, PermissionDenied."""
+    is_self = named is None or named_user(named, caller.id) == caller.id
+    if _is_allowed(operation, caller.roles, is_self):
+        return
+    if is_self:
+        raise PermissionDenied
+    raise UserNotFound
+
+
+@lru_cache
+def _is_allowed(operation: str, roles: frozenset[Role], is_self: bool) -> bool:
+    relations = {Relation(role) for role in roles} | ({R.SELF} if is_self else set())
+    return bool(MATRIX.get(operation, frozenset()) & relations)

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 
 from users import wiring
 from users.api.errors import PROBLEMS, problem_response
+from users.api.request_metrics import settle
 from users.infrastructure import metrics as prometheus
 from users.infrastructure.keyring import JWKS_MAX_AGE_SECONDS
 
@@ -36,4 +37,5 @@ def problem(request: HttpRequest, code: str) -> HttpResponse:
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Of all processes together where PROMETHEUS_MULTIPROC_DIR is set, as `make run` and the image do."""
+    settle()
     return HttpResponse(prometheus.page(), content_type=prometheus.CONTENT_TYPE)

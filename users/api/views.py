@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, StreamingHttpResponse
@@ -17,7 +17,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from users import wiring
 from users.api import serializers as forms
-from users.api.authentication import Caller, named_user
+from users.api.authentication import MET, Caller, named_user
+from users.api.blank_forms import fill_in
 from users.api.conditions import etag, expected_versions, is_known
 from users.api.languages import language_of
 from users.api.limits import hold, limit_headers, registers_quietly
@@ -41,8 +42,6 @@ from users_domain.value_objects import UserStatus
 NO_STORE = {"Cache-Control": "no-store"}
 """For answers that hold a secret, or are about one."""
 
-Form = TypeVar("Form", bound=Serializer[Any])
-
 
 class Endpoint(GenericViewSet):  # type: ignore[type-arg]
     """What all viewsets share: reading forms, and who is meant."""
@@ -59,17 +58,15 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         request._request.operation = self.action  # type: ignore[attr-defined]
         super().initial(request, *args, **kwargs)
+        if error := request.META.get(MET):
+            raise error
         hold(request, self.action)
 
-    def body(self, form: type[Form]) -> dict[str, Any]:
-        filled = form(data=self.request.data)
-        filled.is_valid(raise_exception=True)
-        return dict(filled.validated_data)
+    def body(self, form: type[Serializer[Any]]) -> dict[str, Any]:
+        return fill_in(form, self.request.data)
 
     def query(self, form: type[forms.StrictQuery]) -> dict[str, Any]:
-        filled = form(data=self.request.query_params)
-        filled.is_valid(raise_exception=True)
-        return dict(filled.validated_data)
+        return fill_in(form, self.request.query_params)
 
     @property
     def caller(self) -> Caller:
@@ -77,7 +74,7 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
 
     def target(self) -> str:
         """The id that the address names. Raises UserNotFound when it is no id, for then it names nobody."""
-        target = named_user(self.kwargs, self.caller.id)
+        target = named_user(self.kwargs.get("user_id"), self.caller.id)
         if target is None:
             raise UserNotFound
         return target

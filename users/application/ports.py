@@ -235,13 +235,22 @@ class CacheAnswer:
     lease: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A user whom the check of a token brought along; `result` as in `CacheAnswer`."""
+
+    view: UserView
+    result: str = "hit"
+
+
 class UserReads(Protocol):
     """Reads past the aggregate, from the primary."""
 
     def view(self, user_id: str) -> UserView | None: ...
 
     def users(self, criteria: "UserCriteria", after: "Position | None", limit: int) -> "list[Listed]":
-        """Newest first, beginning behind `after`."""
+        """Newest first, beginning behind `after`. A search that would look at too many users ends before
+        `limit`, with the place that it came to."""
         ...
 
     def history(self, user_id: str, after_version: int, limit: int) -> list[Envelope]:
@@ -290,9 +299,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One user of a page: his representation, ready to send, and his place."""
+    """One user of a page: his representation, ready to send, and his place. Without a representation he is
+    the last who was looked at by a search that stopped before the end."""
 
-    json: bytes
+    json: bytes | None
     position: Position
 
 

@@ -14,13 +14,13 @@ from users.application.ports import (
     Listed,
     Measure,
     Position,
+    Seen,
     UserCache,
     UserCriteria,
     UserReads,
 )
-from users.application.representation import UserView
+from users.application.representation import UserView, canonical
 from users_domain.errors import InvalidUserId, UserNotFound, VersionMismatch
-from users_domain.value_objects import UserId
 
 MAX_PAGE = 100
 MAX_WAIT = 30
@@ -68,22 +68,25 @@ class UserQueries:
         self._feed_watch = feed_watch
         self._measure = measure
 
-    def get(self, user_id: str, *, min_version: int = 0, seen: UserView | None = None) -> UserView:
-        """The user, at least as new as `min_version`. `seen`: what the caller has just read from the cache
-        on other business. Raises UserNotFound; VersionMismatch when even the primary is older."""
+    def get(self, user_id: str, *, min_version: int = 0, seen: Seen | None = None) -> UserView:
+        """The user, at least as new as `min_version`. `seen`: what has just been read on other
+        business. Raises UserNotFound; VersionMismatch when even the primary is older."""
         with self._measure("get"):
             view = self._get(_known_form(user_id), min_version, seen)
             if view.version < min_version:
                 raise VersionMismatch("The user has not reached the version that you named.")
             return view
 
-    def account(self, user_id: str, *, seen: UserView | None = None) -> UserView:
-        """The user, to judge his access tokens by; not counted as a read. `seen` as in `get`. Raises
-        UserNotFound."""
-        return seen or self._read(user_id, self._cache.get(user_id))
+    def account(self, user_id: str, *, cached: UserView | None = None) -> Seen:
+        """The user, to judge his access tokens by; not counted as a read. `cached`: as he has just been found
+        in the cache. Raises UserNotFound."""
+        if cached:
+            return Seen(cached)
+        answer = self._cache.get(user_id)
+        return Seen(self._read(user_id, answer), answer.result)
 
-    def _get(self, user_id: str, min_version: int, seen: UserView | None) -> UserView:
-        answer = CacheAnswer("hit", view=seen) if seen else self._cache.get(user_id)
+    def _get(self, user_id: str, min_version: int, seen: Seen | None) -> UserView:
+        answer = CacheAnswer(seen.result, view=seen.view) if seen else self._cache.get(user_id)
         if answer.view and answer.view.version < min_version:
             answer = CacheAnswer("miss")
         self._note_cache(answer.result)
@@ -100,11 +103,12 @@ class UserQueries:
         return view
 
     def list(self, criteria: UserCriteria, *, limit: int, cursor: str | None) -> Page:
-        """A page of users, newest first. Raises InvalidQuery."""
+        """A page of users, newest first; with fewer than `limit`, and a cursor all the same, where the search
+        for more would take long. Raises InvalidQuery."""
         with self._measure("list"):
             after = self._position(cursor) if cursor else None
             found = self._reads.users(criteria, after, limit + 1)
-            return Page([listed.json for listed in found[:limit]], self._cursor_behind(found, limit))
+            return Page([one.json for one in found[:limit] if one.json], self._cursor_behind(found, limit))
 
     def history(self, user_id: str, *, limit: int, cursor: str | None) -> Page:
         """The user's events, oldest first. Raises UserNotFound, InvalidQuery."""
@@ -163,9 +167,10 @@ class UserQueries:
         return found
 
     def _cursor_behind(self, found: Sequence[Listed], limit: int) -> str | None:
-        if len(found) <= limit:
+        whole = len(found) <= limit
+        if whole and (not found or found[-1].json):
             return None
-        last = found[limit - 1].position
+        last = found[-1 if whole else limit - 1].position
         return self._cursors.write("users", [last.created_at.isoformat(), last.id])
 
     def _position(self, cursor: str) -> Position:
@@ -191,6 +196,6 @@ def _may_lack_some(found: Sequence[Mapping[str, Any]], after: int, types: Collec
 def _known_form(user_id: str) -> str:
     """The id as it is kept; what is not an id names nobody."""
     try:
-        return str(UserId.parse(user_id))
+        return canonical(user_id)
     except InvalidUserId:
         raise UserNotFound from None

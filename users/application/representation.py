@@ -3,17 +3,25 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from users_domain.user import User
-from users_domain.value_objects import UserStatus
+from users_domain.value_objects import UserId, UserStatus
 
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, such as `2026-01-31T09:30:00.000000Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@lru_cache(10_000)
+def canonical(user_id: str) -> str:
+    """The id as it is kept; remembered, as a request comes by it several times, and with it the next ones.
+    Raises InvalidUserId."""
+    return str(UserId.parse(user_id))
 
 
 @dataclass(frozen=True, slots=True)

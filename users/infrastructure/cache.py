@@ -14,16 +14,19 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
 from secrets import token_hex
-from typing import Protocol, cast
+from typing import Protocol
 
 import structlog
 from redis import Redis
 
 from users.application.ports import CacheAnswer
 from users.application.representation import UserView
-from users.infrastructure.redis_link import RedisAway, RedisLink
+from users.infrastructure.redis_link import Ask, RedisAway, RedisLink
+from users.infrastructure.scripts import Script
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ EPOCH = "users:cache:epoch:2"
 LEASE_MILLISECONDS = 3000
 ENTRY = re.compile(rb"\S+ (\d{1,10}) (\d{1,10})((?: [0-9a-f-]{36})*)\n(\{.+\})", re.DOTALL)
 
-ACQUIRE = """
+ACQUIRE = Script("""
 local epoch = redis.call('GET', KEYS[3])
 if not epoch then
     epoch = ARGV[1]
@@ -47,9 +50,9 @@ end
 local lease = epoch .. ':' .. ARGV[1]
 if redis.call('SET', KEYS[2], lease, 'NX', 'PX', ARGV[2]) then return {false, lease} end
 return {false, false}
-"""
+""")
 
-FILL = """
+FILL = Script("""
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
 local epoch = redis.call('GET', KEYS[3])
@@ -61,24 +64,35 @@ if entry then
 end
 redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. '\\n' .. ARGV[4], 'EX', ARGV[5])
 return 1
-"""
+""")
 
-PUT = """
-redis.call('DEL', KEYS[2])
-local entry = redis.call('GET', KEYS[1])
-if not entry then return 0 end
-local epoch = redis.call('GET', KEYS[3])
-local its_epoch, version = string.match(entry, '^(%S+) (%d+)')
-if its_epoch ~= epoch then
-    redis.call('DEL', KEYS[1])
-elseif tonumber(version) < tonumber(ARGV[1]) then
-    redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[1] .. ' ' .. ARGV[2] .. '\\n' .. ARGV[3], 'EX', ARGV[4])
+# Of users whose keys and arguments, as `RedisUserCache.puts` makes them, begin at these places.
+PUT_FUNCTION = """
+local function put(key, argument, users)
+    for i = 0, users - 1 do
+        local entry_key = KEYS[key + 1 + 2 * i]
+        redis.call('DEL', KEYS[key + 2 + 2 * i])
+        local entry = redis.pcall('GET', entry_key)
+        if type(entry) == 'string' then
+            local epoch = redis.call('GET', KEYS[key])
+            local its_epoch, its_version = string.match(entry, '^(%S+) (%d+)')
+            local at = argument + 1 + 3 * i
+            if its_epoch ~= epoch then
+                redis.call('DEL', entry_key)
+            elseif tonumber(its_version) < tonumber(ARGV[at]) then
+                local tokens, json = ARGV[at + 1], ARGV[at + 2]
+                local content = epoch .. ' ' .. ARGV[at] .. ' ' .. tokens .. '\\n' .. json
+                redis.call('SET', entry_key, content, 'EX', ARGV[argument])
+            end
+        elseif entry then
+            redis.call('DEL', entry_key)
+        end
+    end
 end
-return 1
 """
+PUT = Script(f"{PUT_FUNCTION} put(1, 1, (#KEYS - 1) / 2)")
 
-
-BEHIND = """
+BEHIND = Script("""
 local epoch = redis.call('GET', KEYS[1])
 local behind = {}
 for i = 1, #ARGV do
@@ -93,13 +107,22 @@ for i = 1, #ARGV do
     if is_behind then behind[#behind + 1] = i - 1 end
 end
 return behind
-"""
+""")
 
 
 class Companion(Protocol):
     """Something else to ask of Redis, which reads our keys along with it."""
 
-    def fetch(self, redis: Redis, keys: Sequence[str]) -> list[bytes | None]: ...
+    def fetch(self, ask: Ask, keys: Sequence[str]) -> list[bytes | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Puts:
+    """What PUT_FUNCTION is told of the views of so many users."""
+
+    users: int
+    keys: list[str]
+    arguments: list[str | int | bytes]
 
 
 class RedisUserCache:
@@ -119,8 +142,8 @@ class RedisUserCache:
             return CacheAnswer("bypass")
         arguments: list[str | int | bytes] = [token_hex(8), LEASE_MILLISECONDS]
         try:
-            with self._link.client() as redis:
-                entry, lease = redis.register_script(ACQUIRE)(keys=_keys(user_id), args=arguments)
+            with self._link.own as ask:
+                entry, lease = ACQUIRE(ask, _keys(user_id), arguments)
         except RedisAway:
             return CacheAnswer("bypass")
         if entry and (view := _view(user_id, entry)):
@@ -133,9 +156,9 @@ class RedisUserCache:
         if not self._trusted.is_set():
             return {}
         try:
-            with self._link.client() as redis:
+            with self._link.own as ask:
                 keys = [EPOCH, *map(_entry_key, user_ids)]
-                epoch, *entries = along.fetch(redis, keys) if along else _mget(redis, keys)
+                epoch, *entries = along.fetch(ask, keys) if along else ask("MGET", *keys)
         except RedisAway:
             return {}
         return {
@@ -150,20 +173,21 @@ class RedisUserCache:
             return
         arguments: list[str | int | bytes] = [lease, view.version, _tokens(view), view.json, self._ttl]
         try:
-            with self._link.client() as redis:
-                redis.register_script(FILL)(keys=_keys(view.id), args=arguments)
+            with self._link.own as ask:
+                FILL(ask, _keys(view.id), arguments)
         except RedisAway:
             return
 
     def put(self, views: Collection[UserView]) -> None:
         """After commit and before the answer. When Redis cannot be told, no entry is trusted any more
         until the epoch is a new one."""
-        if not self._trusted.is_set():
+        puts = self.puts(views)
+        if puts is None:
             self.distrust()
             return
         try:
-            with self._link.client() as redis:
-                self._put(views, redis)
+            with self._link.own as ask:
+                PUT(ask, puts.keys, puts.arguments)
         except RedisAway:
             self.distrust()
 
@@ -173,22 +197,24 @@ class RedisUserCache:
         whoever fills will read what is committed. All of them when Redis cannot be asked."""
         keys = [EPOCH, *(key for user_id in versions for key in _keys(user_id)[:2])]
         try:
-            with self._link.client() as redis:
-                places = redis.register_script(BEHIND)(keys=keys, args=list(versions.values()))
+            with self._link.own as ask:
+                places = BEHIND(ask, keys, list(versions.values()))
         except RedisAway:
             return versions
         users = list(versions)
         return [users[place] for place in places]
 
-    def _put(self, views: Collection[UserView], redis: Redis) -> None:
-        script = redis.register_script(PUT)
-        # A pipeline first asks whether Redis knows the script: not worth it for one.
-        with redis.pipeline(transaction=False) if len(views) > 1 else nullcontext() as pipeline:
-            for view in views:
-                arguments: list[str | int | bytes] = [view.version, _tokens(view), view.json, self._ttl]
-                script(keys=_keys(view.id), args=arguments, client=pipeline)
-            if pipeline:
-                pipeline.execute()
+    def puts(self, views: Collection[UserView]) -> Puts | None:
+        """For whoever puts along with something else, and then, when that fails, by itself. None while no
+        entry is trusted: a put by itself is what asks for another epoch then."""
+        if not self._trusted.is_set():
+            return None
+        keys: list[str] = [EPOCH]
+        arguments: list[str | int | bytes] = [self._ttl]
+        for view in views:
+            keys += _keys(view.id)[:2]
+            arguments += view.version, _tokens(view), view.json
+        return Puts(len(views), keys, arguments)
 
     def forget(self, user_id: str) -> None:
         """After commit: whoever reads the user next reads the primary, and nobody fills what he has read
@@ -228,10 +254,6 @@ class RedisUserCache:
         return self._trusted.is_set()
 
 
-def _mget(redis: Redis, keys: Sequence[str]) -> list[bytes | None]:
-    return cast(list[bytes | None], redis.mget(keys))
-
-
 def _entry_key(user_id: str) -> str:
     return f"user:{{{user_id}}}"
 
@@ -241,8 +263,10 @@ def _keys(user_id: str) -> list[str]:
     return [entry, f"{entry}:lease", EPOCH]
 
 
+@lru_cache(2048)
 def _view(user_id: str, entry: bytes) -> UserView | None:
-    """None for what was not written here: others may reach this Redis too."""
+    """None for what was not written here: others may reach this Redis too. Remembered by the very bytes, so
+    that those who are asked for most are not taken apart each time."""
     parts = ENTRY.fullmatch(entry)
     if parts is None:
         return None

@@ -5,7 +5,7 @@ it, at every try. It is set aside, for good and for all readers: a mark in the t
 that did it are no longer read, and a tombstone of the same sequence in its place. Whether a row is poison
 depends on nothing but the row, so all processes judge alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,16 @@ _BEHIND = (
 _SAFE = (*_BEFORE, "safe_time", "safe_data", *_BEHIND)
 _AS_IT_IS = (*_BEFORE, "occurred_at", "data", *_BEHIND)
 
+COLUMNS = ", ".join(
+    (
+        *_BEFORE,
+        "CASE WHEN set_aside_at IS NULL THEN occurred_at END",
+        "CASE WHEN set_aside_at IS NULL THEN data END",
+        *_BEHIND,
+    )
+)
+"""What `told` wants of a statement of one's own."""
+
 
 class Poison(Exception):
     """Of a row, or of some row among several, no envelope can be made; the argument says why."""
@@ -57,6 +67,20 @@ def read(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
     except Poison:
         ids = list(rows.values_list("id", flat=True)[:limit])
         return [envelope for id_ in ids for envelope in _read_one(id_)]
+
+
+def told(rows: Iterable[tuple[Any, ...]]) -> list[Envelope]:
+    """Envelopes of rows of COLUMNS. Raises Poison, and sets nothing aside."""
+    return [_envelope(row) for row in rows]
+
+
+def fetch(ask: Callable[[], Iterable[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    """The rows that a question has for an answer. Raises Poison when one cannot be read."""
+    try:
+        return list(ask())
+    # A time beyond Python's; a number of thousands of digits; nesting beyond the interpreter's.
+    except (DataError, ValueError, OverflowError, RecursionError) as error:
+        raise Poison(UNREADABLE) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +109,7 @@ def try_again(*, dry_run: bool) -> Iterator[Tried]:
 def _poison_in(id_: int) -> str | None:
     """Why the row, with all its columns, cannot be told; None when it can."""
     try:
-        for row in _fetch(OutboxEvent.objects.filter(id=id_).values_list(*_AS_IT_IS)):
+        for row in fetch(lambda: OutboxEvent.objects.filter(id=id_).values_list(*_AS_IT_IS)):
             _checked(_told(row))
     except Poison as poison:
         return str(poison)
@@ -119,18 +143,11 @@ def _envelopes(rows: QuerySet[OutboxEvent], limit: int) -> list[Envelope]:
         safe_time=Case(When(set_aside_at=None, then=F("occurred_at"))),
         safe_data=Case(When(set_aside_at=None, then=F("data"))),
     )
-    return [
-        _checked(_told(row)) if row[-2] is None else _tombstone(row)
-        for row in _fetch(safe.values_list(*_SAFE)[:limit])
-    ]
+    return [_envelope(row) for row in fetch(lambda: safe.values_list(*_SAFE)[:limit])]
 
 
-def _fetch(rows: Any) -> list[tuple[Any, ...]]:
-    try:
-        return list(rows)
-    # A time beyond Python's; a number of thousands of digits; nesting beyond the interpreter's.
-    except (DataError, ValueError, OverflowError, RecursionError) as error:
-        raise Poison(UNREADABLE) from error
+def _envelope(row: tuple[Any, ...]) -> Envelope:
+    return _checked(_told(row)) if row[-2] is None else _tombstone(row)
 
 
 def _checked(envelope: Envelope) -> Envelope:

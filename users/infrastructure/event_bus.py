@@ -8,7 +8,9 @@ from typing import Any, cast
 from redis import Redis, ResponseError
 
 from users.application.envelope import Envelope
+from users.infrastructure.cache import PUT_FUNCTION, Puts
 from users.infrastructure.redis_link import RedisLink
+from users.infrastructure.scripts import Script
 
 # Explicit ids make Redis itself the judge: what is in the stream is not added again, by whomever, and a
 # worker that believes in a stream that has lost data meanwhile (its top below the floor) adds nothing.
@@ -24,11 +26,14 @@ else
 end
 """
 
+# Users are put into the cache before anybody hears of them; what fails there publishes nothing.
 # What is skipped has to be the same event, or our numbers are not the stream's; then nothing is added.
-PUBLISH = f"""{TOP}
+PUBLISH = Script(f"""{PUT_FUNCTION}
+put(2, 5, (#KEYS - 2) / 2)
+{TOP}
 if top < tonumber(ARGV[2]) then return {{top, 0, 0}} end
 local added = 0
-for i = 4, #ARGV, 3 do
+for i = tonumber(ARGV[4]), #ARGV, 3 do
     local id = ARGV[i] .. '-0'
     if tonumber(ARGV[i]) > top then
         redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'event', ARGV[i + 2])
@@ -41,7 +46,7 @@ for i = 4, #ARGV, 3 do
     end
 end
 return {{top, added, 0}}
-"""
+""")
 
 # A group makes the stream when there is none, which XADD of something to delete would do as well; but that
 # wakes blocked readers for nothing.
@@ -58,6 +63,8 @@ return 1
 MESSAGE_BYTES = 8 * 1024 * 1024
 """Of envelopes in one message to Redis; one envelope is always allowed."""
 
+
+NO_PUTS = Puts(0, [], [])
 
 PAGE = 1000
 EVENT_ID = re.compile(rb'"event_id":\s*"([^"]*)"')
@@ -93,15 +100,19 @@ class EventBus:
                 return envelopes[:count]
         return envelopes
 
-    def publish(self, envelopes: Sequence[Envelope], *, floor: int, told: int = 0) -> Published:
-        """Adds those of the envelopes, in order of sequence, that the stream does not have yet, and tells
-        whoever listens, but not again of those up to the sequence `told`. Adds none while the top is below
-        `floor`, or when another event stands in the place of one of them. Raises RedisAway."""
-        arguments: list[Any] = [self.maxlen, floor, told]
+    def publish(
+        self, envelopes: Sequence[Envelope], *, floor: int, told: int = 0, puts: Puts = NO_PUTS
+    ) -> Published:
+        """Puts into the cache, whatever comes then; then adds those of the envelopes, in order of sequence,
+        that the stream does not have yet, and tells whoever listens, but not again of those up to the
+        sequence `told`. Adds none while the top is below `floor`, or when another event stands in the place
+        of one of them. Raises RedisAway: what was put, if anything, is unknown then."""
+        first_event = 5 + len(puts.arguments)
+        arguments: list[Any] = [self.maxlen, floor, told, first_event, *puts.arguments]
         for envelope in envelopes:
-            arguments += [envelope["sequence"], envelope["event_type"], envelope.json]
-        with self._link.client() as redis:
-            top, added, stranger = redis.register_script(PUBLISH)(keys=[self._stream], args=arguments)
+            arguments += envelope["sequence"], envelope["event_type"], envelope.json
+        with self._link.own as ask:
+            top, added, stranger = PUBLISH(ask, [self._stream, *puts.keys], arguments)
         return Published(int(top), int(added), bool(stranger))
 
     def event_ids(self, after: int, until: int) -> dict[int, str]:

@@ -41,7 +41,7 @@ SKEW_SECONDS = 10
 JWKS_MAX_AGE_SECONDS = 300
 """How long whoever reads our public keys may keep them."""
 THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-DEFAULT_ALGORITHM = "RS256"
+DEFAULT_ALGORITHM = "ES256"
 PRIVATE_PEM = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -196,6 +196,10 @@ class Keyring:
             raise ValueError
         return key
 
+    def believes(self, kid: str) -> bool:
+        """Whether tokens of the key with this thumbprint count now."""
+        return kid in self._keys.ring().by_kid
+
     def get_leeway(self) -> timedelta:
         return timedelta(0)
 
@@ -212,6 +216,11 @@ class _StrictJWT(jwt.PyJWT):
 
 
 _STRICT = _StrictJWT()
+
+
+def kid_of(token: bytes) -> str:
+    """The key that a token names; of one that was not verified it says nothing. Raises ValueError."""
+    return str(_header(token)["kid"])
 
 
 def _header(token: bytes) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 A row's `id` says nothing public: concurrent transactions commit in any order. The relay gives the
 `sequence` after commit, under the lock of one counter row, so whoever reads by sequence misses nothing."""
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 
 from users.application.envelope import Envelope
 from users.application.representation import timestamp
-from users.infrastructure import envelopes
+from users.infrastructure import envelopes, prepared
+from users.infrastructure.envelopes import Poison
 from users.models import OutboxEvent, RelayPosition
 from users_domain.events import UserEvent
 
@@ -30,22 +33,42 @@ class Backlog:
     lag_seconds: float
 
 
-def append(events: Iterable[UserEvent]) -> None:
-    """Within the command's transaction, after its compare-and-swap, which keeps a user's ids in order."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
-    OutboxEvent.objects.bulk_create(
-        OutboxEvent(
-            event_id=event.event_id,
-            event_type=event.event_type,
-            schema_version=event.schema_version,
-            user_id=event.user_id.value,
-            user_version=event.user_version,
-            occurred_at=event.occurred_at,
-            actor_id=event.actor_id,
-            request_id=request_id,
-            data=_json(event.data()),
-        )
-        for event in events
+_COLUMNS = (
+    "event_id, event_type, schema_version, user_id, user_version, occurred_at, actor_id, request_id, data"
+)
+_PLACES = "(%s::uuid, %s, %s::smallint, %s::uuid, %s::int, %s::timestamptz, %s, %s, %s::jsonb)"
+
+
+def write_with(change: str, values: Sequence[Any], events: Sequence[UserEvent]) -> bool:
+    """Executes `change`, which returns the one row that it makes or changes, and writes the events of it, in
+    one statement. False, and no event, when it changes none.
+
+    The row comes first: an event gets its id when the row is ours, which keeps a user's ids in order."""
+    told = [value for event in events for value in _values(event)]
+    return bool(prepared.rows(_with_events(change, len(events)) if events else change, [*values, *told]))
+
+
+@cache
+def _with_events(change: str, count: int) -> str:
+    return f"""
+        WITH changed AS ({change})
+        INSERT INTO outbox ({_COLUMNS})
+        SELECT told.* FROM changed, (VALUES {", ".join([_PLACES] * count)}) AS told ({_COLUMNS})
+        ORDER BY told.user_version RETURNING 1
+    """  # noqa: S608 - of constants
+
+
+def _values(event: UserEvent) -> tuple[Any, ...]:
+    return (
+        event.event_id,
+        event.event_type,
+        event.schema_version,
+        event.user_id.value,
+        event.user_version,
+        event.occurred_at,
+        event.actor_id,
+        structlog.contextvars.get_contextvars().get("request_id"),
+        json.dumps(_json(event.data())),
     )
 
 
@@ -57,48 +80,95 @@ def holds(event_id: UUID) -> bool:
     return OutboxEvent.objects.filter(event_id=event_id).exists()
 
 
+# The counter is locked, or passed by where another worker has it; with nothing to number it is left alone,
+# so that an idle worker writes nothing. What has no number yet the statement sees as of its beginning, which
+# is before the lock: somebody may have numbered it in between. Then the counter that is locked is another
+# version than the one that the statement sees, and nothing is done: `ours` is empty, the caller tries again.
+_NUMBERING = """
+    WITH counter AS (
+        SELECT sequenced, published, xmin AS version FROM relay_position
+        WHERE id = 1 AND EXISTS (SELECT FROM outbox WHERE sequence IS NULL)
+        FOR UPDATE SKIP LOCKED
+    ), ours AS (
+        SELECT sequenced FROM counter WHERE version = (SELECT xmin FROM relay_position WHERE id = 1)
+    ), unsequenced AS (
+        SELECT id, row_number() OVER (ORDER BY id) AS place
+        FROM (
+            SELECT id FROM outbox WHERE sequence IS NULL AND EXISTS (SELECT FROM ours) ORDER BY id LIMIT %s
+        ) AS oldest
+    ), given AS (
+        UPDATE outbox SET sequence = ours.sequenced + unsequenced.place
+        FROM unsequenced, ours WHERE outbox.id = unsequenced.id RETURNING outbox.*
+    ), counted AS (
+        UPDATE relay_position SET sequenced = sequenced + (SELECT count(*) FROM given)
+        WHERE id = 1 AND EXISTS (SELECT FROM given)
+    )
+"""
+NUMBER = f"""{_NUMBERING}
+    SELECT EXISTS (SELECT FROM ours), (SELECT count(*) FROM given) FROM counter
+"""  # noqa: S608 - of constants
+NUMBER_AND_READ = f"""{_NUMBERING}
+    SELECT EXISTS (SELECT FROM ours), counter.published, counter.sequenced, {envelopes.COLUMNS}
+    FROM counter LEFT JOIN given ON true ORDER BY given.sequence
+"""  # noqa: S608 - of constants
+
+POSITION = "SELECT sequenced, published FROM relay_position WHERE id = 1"
+MARK_PUBLISHED = "UPDATE relay_position SET published = %s WHERE id = 1 AND published < %s RETURNING 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What follows the sequence `after`, the last one known to be in the stream. `more`: whether something
+    else may be waiting behind it."""
+
+    after: int
+    envelopes: list[Envelope]
+    more: bool
+
+
+def next_batch(limit: int) -> Batch:
+    """Numbers what has no number yet, and answers what is to be published next: what has just been numbered,
+    if all before it is in the stream already, which is one statement; else what is read then."""
+    with suppress(Poison):
+        rows = _numbered(NUMBER_AND_READ, limit)
+        if rows and rows[0][1] == rows[0][2]:
+            told = envelopes.told(row[3:] for row in rows if row[3])
+            return Batch(rows[0][1], told, more=len(told) == limit)
+    sequenced, published = position()
+    waiting = batch(published, limit) if published < sequenced else []
+    return Batch(published, waiting, more=bool(waiting))
+
+
 def give_sequences(limit: int) -> int:
     """Numbers committed rows that have no sequence yet, in id order, and answers how many. Zero also when
     another worker is at it: the counter's lock is never waited for."""
-    if not OutboxEvent.objects.filter(sequence=None).exists():
-        return 0  # an idle worker writes nothing, not even a row lock
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT sequenced FROM relay_position WHERE id = 1 FOR UPDATE SKIP LOCKED")
-        row = cursor.fetchone() or _new_position(cursor)
-        if row is None:
-            return 0
-        # A statement of its own: its snapshot is younger than the lock, so no row is numbered twice.
+    rows = _numbered(NUMBER, limit)
+    return int(rows[0][1]) if rows else 0
+
+
+def _numbered(numbering: str, limit: int) -> list[tuple[Any, ...]]:
+    """What the statement answers; nothing where nothing has no number, or another worker is at it. Raises
+    Poison, after it was carried out, when it answers what cannot be read."""
+    while True:
+        rows = envelopes.fetch(lambda: prepared.rows(numbering, [limit]))
+        if rows and rows[0][0]:
+            return rows
+        if not rows and (_position() or not _new_position()):
+            return []
+
+
+def _new_position() -> bool:
+    """Makes the counter's row where it is missing, behind the numbers that are in use. False when somebody
+    else has just done so."""
+    with connection.cursor() as cursor:
         cursor.execute(
             """
-            WITH unsequenced AS (
-                SELECT id, row_number() OVER (ORDER BY id) AS place
-                FROM (SELECT id FROM outbox WHERE sequence IS NULL ORDER BY id LIMIT %s) AS oldest
-            ), given AS (
-                UPDATE outbox SET sequence = %s + unsequenced.place
-                FROM unsequenced WHERE outbox.id = unsequenced.id RETURNING 1
-            )
-            UPDATE relay_position SET sequenced = sequenced + (SELECT count(*) FROM given) WHERE id = 1
-            RETURNING sequenced
-            """,
-            [limit, row[0]],
+            INSERT INTO relay_position (id, sequenced, published)
+            SELECT 1, coalesce(max(sequence), 0), 0 FROM outbox
+            ON CONFLICT DO NOTHING
+            """
         )
-        return int(cursor.fetchone()[0] - row[0])
-
-
-def _new_position(cursor: CursorWrapper) -> tuple[int] | None:
-    """The counter's row, made when it is missing, behind the numbers that are in use. None when it is there,
-    and locked by another worker; an INSERT that hit upon it would wait for that one."""
-    if RelayPosition.objects.filter(id=1).exists():
-        return None
-    cursor.execute(
-        """
-        INSERT INTO relay_position (id, sequenced, published)
-        SELECT 1, coalesce(max(sequence), 0), 0 FROM outbox
-        ON CONFLICT DO NOTHING RETURNING sequenced
-        """
-    )
-    row: tuple[int] | None = cursor.fetchone()
-    return row
+        return bool(cursor.rowcount)
 
 
 def step_over(top: Callable[[], int], event_ids: Callable[[int, int], Mapping[int, str]]) -> bool:
@@ -124,8 +194,13 @@ def step_over(top: Callable[[], int], event_ids: Callable[[int, int], Mapping[in
 
 def position() -> tuple[int, int]:
     """The last sequence given out, and the last one known to be in the stream."""
-    row = RelayPosition.objects.filter(id=1).values_list("sequenced", "published").first()
-    return row or (0, 0)
+    return _position() or (0, 0)
+
+
+def _position() -> tuple[int, int] | None:
+    for sequenced, published in prepared.rows(POSITION, []):
+        return sequenced, published
+    return None
 
 
 def batch(after: int, limit: int) -> list[Envelope]:
@@ -135,7 +210,7 @@ def batch(after: int, limit: int) -> list[Envelope]:
 
 def mark_published(sequence: int) -> None:
     """Durably, and never backward: another worker may be further."""
-    RelayPosition.objects.filter(id=1, published__lt=sequence).update(published=sequence)
+    prepared.rows(MARK_PUBLISHED, [sequence, sequence])
 
 
 def set_aside() -> int:
@@ -146,7 +221,8 @@ def set_aside() -> int:
 def beat() -> None:
     """Notes that a worker's relay has just been at work."""
     with connection.cursor() as cursor:
-        _new_position(cursor)
+        if not _position():
+            _new_position()
         cursor.execute("UPDATE relay_position SET heartbeat_at = now() WHERE id = 1")
 
 

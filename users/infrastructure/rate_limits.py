@@ -15,11 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from users.application.limits import Claim, Limits, Standing, Verdict
-from users.infrastructure.redis_link import RedisAway, RedisLink
+from users.infrastructure.redis_link import Ask, RedisAway, RedisLink
 
 WEIGH = """
 local function now_by_redis()
@@ -205,25 +204,25 @@ class Turn:
         self._keys = keys
         self._verdict: Verdict | None = None
 
-    def fetch(self, redis: Redis, keys: Sequence[str]) -> list[bytes | None]:
+    def fetch(self, ask: Ask, keys: Sequence[str]) -> list[bytes | None]:
         """MGET, and the count with it, by one script. A Redis that may only be read, for it is full or a
         replica, is read; then this process counts."""
         try:
-            found, answers = self._run(redis, keys)
+            found, answers = self._run(ask, keys)
         except ResponseError:
             self._verdict = self._meter.alone.take(self._claims)
-            return cast(list[bytes | None], redis.mget(keys))
+            return cast(list[bytes | None], ask("MGET", *keys))
         self._verdict = verdict_by_redis(self._claims, answers)
         return found
 
-    def _run(self, redis: Redis, keys: Sequence[str]) -> tuple[list[bytes | None], Any]:
+    def _run(self, ask: Ask, keys: Sequence[str]) -> tuple[list[bytes | None], Any]:
         """By the script's digest, which is made once: this is the hottest path of all."""
         places = [*keys, *self._keys]
         passed: list[str | int] = [*places, len(keys), *arguments(self._claims)]
         try:
-            answer = redis.evalsha(FETCH_SHA, len(places), *passed)
+            answer = ask("EVALSHA", FETCH_SHA, len(places), *passed)
         except NoScriptError:
-            answer = redis.eval(FETCH, len(places), *passed)
+            answer = ask("EVAL", FETCH, len(places), *passed)
         return cast(tuple[list[bytes | None], Any], answer)
 
     def enforce(self) -> None:

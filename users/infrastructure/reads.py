@@ -1,18 +1,18 @@
 """UserReads over PostgreSQL: one statement a question, tuples to ready JSON, no model instances."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
 from django.db import connection
-from django.db.models import Q, QuerySet
 
 from users.application.envelope import Envelope
 from users.application.event_schemas import SET_ASIDE
 from users.application.ports import Listed, Position, UserCriteria
 from users.application.representation import UserView, ready, representation
-from users.infrastructure import envelopes
-from users.models import OutboxEvent, RelayPosition, UserRecord
+from users.infrastructure import envelopes, prepared
+from users.infrastructure.listing import Listing
+from users.models import OutboxEvent, RelayPosition
 
 COLUMNS = (
     "id",
@@ -31,6 +31,9 @@ COLUMNS = (
     "token_version",
     "ended_sessions",
 )
+_BY_ID: LiteralString = f"SELECT {', '.join(COLUMNS)} FROM users WHERE id = ANY(%s::uuid[])"  # noqa: S608
+
+_LISTING = Listing(COLUMNS[:13])
 
 
 class DatabaseReads:
@@ -38,17 +41,13 @@ class DatabaseReads:
         return next(iter(self.views([user_id])), None)
 
     def views(self, user_ids: Collection[str]) -> list[UserView]:
-        rows = UserRecord.objects.filter(id__in=user_ids).values_list(*COLUMNS)
+        rows = prepared.rows(_BY_ID, [list(user_ids)])
         return [ready(_fields(row), token_version=row[-2], ended_sessions=row[-1]) for row in rows]
 
     def users(self, criteria: UserCriteria, after: Position | None, limit: int) -> list[Listed]:
-        rows = _matching(criteria)
-        if after:
-            rows = rows.filter(
-                Q(created_at__lt=after.created_at) | Q(created_at=after.created_at, id__lt=after.id)
-            ).filter(created_at__lte=after.created_at)
-        page = rows.order_by("-created_at", "-id").values_list(*COLUMNS)[:limit]
-        return [Listed(orjson.dumps(_fields(row)), Position(row[10], str(row[0]))) for row in page]
+        rows, reached = _LISTING.page(criteria, after, limit)
+        page = [Listed(orjson.dumps(_fields(row)), Position(row[10], str(row[0]))) for row in rows]
+        return [*page, Listed(None, reached)] if reached else page
 
     def history(self, user_id: str, after_version: int, limit: int) -> list[Envelope]:
         rows = OutboxEvent.objects.filter(user_id=user_id, user_version__gt=after_version)
@@ -90,24 +89,6 @@ def _first_of_types(after: int, limit: int, types: Collection[str]) -> list[int]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ".join(parts), values)
         return sorted(sequence for (sequence,) in cursor.fetchall())[:limit]
-
-
-def _matching(criteria: UserCriteria) -> QuerySet[UserRecord]:
-    conditions: dict[str, Any] = {
-        "status": criteria.status,
-        "roles__contains": [criteria.role] if criteria.role else None,
-        "email": criteria.email,
-        "email__startswith": criteria.email_prefix,
-        "id__in": criteria.ids,
-        "created_at__gt": criteria.created_after,
-        "created_at__lt": criteria.created_before,
-    }
-    rows = UserRecord.objects.filter(
-        **{name: value for name, value in conditions.items() if value is not None}
-    )
-    if criteria.text is not None:
-        rows = rows.filter(Q(email__icontains=criteria.text) | Q(name__icontains=criteria.text))
-    return rows
 
 
 def _fields(row: Sequence[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from django_redis import get_redis_connection
 from django_redis.pool import ConnectionFactory
+from redis import ConnectionError as ConnectionLost
 from redis import ConnectionPool, Redis, RedisError
 
 log = structlog.get_logger(__name__)
@@ -33,8 +34,14 @@ class RedisAway(Exception):
     """Redis cannot be used right now."""
 
 
+Ask = Callable[..., Any]
+"""Called with a command and its arguments, answers what Redis does. Raises redis' own errors."""
+
+
 class RedisLink:
-    """`with link.client() as redis:` either talks to Redis or raises RedisAway."""
+    """`with link.client() as redis:` either talks to Redis or raises RedisAway. So does `with link.own as
+    ask:`, one command at a time on a connection that is this thread's alone, for what is asked most: two
+    thirds of what a pool's client costs."""
 
     def __init__(
         self,
@@ -52,6 +59,7 @@ class RedisLink:
         self._lock = threading.Lock()
         self._failed = 0
         self._try_at = 0.0
+        self.own = _OwnConnection(alias, self._admit, self._note_success, self._note_failure)
 
     @contextmanager
     def client(self) -> Iterator[Redis]:
@@ -105,3 +113,61 @@ class RedisLink:
                 if self._failed >= self._limit:
                     log.info("redis_back")
                 self._failed = 0
+
+
+class _OwnConnection(threading.local):
+    """A connection for each thread, as the pool of the alias would make it."""
+
+    def __init__(
+        self,
+        alias: str,
+        admit: Callable[[], None],
+        succeeded: Callable[[], None],
+        failed: Callable[[RedisError], None],
+    ) -> None:
+        self._alias = alias
+        self._admit = admit
+        self._succeeded = succeeded
+        self._failed = failed
+        self._pool: ConnectionPool | None = None
+        self._connection: Any = None
+        self._is_new = True
+
+    def __enter__(self) -> Ask:
+        self._admit()
+        return self._ask
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            self._succeeded()
+        elif isinstance(error, RedisError):
+            self._failed(error)
+            raise RedisAway from error
+
+    def _ask(self, *command: Any) -> Any:
+        connection = self._current()
+        try:
+            answer = _exchange(connection, command)
+        except ConnectionLost:
+            if self._is_new:
+                raise
+            # It was closed while nobody looked, as a Redis that starts anew does.
+            connection.disconnect()
+            answer = _exchange(connection, command)
+        self._is_new = False
+        return answer
+
+    def _current(self) -> Any:
+        pool = get_redis_connection(self._alias).connection_pool
+        if self._connection is None or pool is not self._pool:
+            if self._connection is not None:
+                self._connection.disconnect()
+            # Not by the pool, which would count it among its own for ever.
+            self._pool, self._is_new = pool, True
+            self._connection = pool.connection_class(**pool.connection_kwargs)
+        return self._connection
+
+
+def _exchange(connection: Any, command: tuple[Any, ...]) -> Any:
+    connection.send_command(*command)
+    return connection.read_response()

@@ -7,10 +7,11 @@ safe stands in docs/adr/0003-outbox-sequence-after-commit.md."""
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError
@@ -20,12 +21,11 @@ from users.application.envelope import Envelope
 from users.application.event_schemas import SET_ASIDE
 from users.application.representation import UserView
 from users.infrastructure import outbox
-from users.infrastructure.event_bus import EventBus
+from users.infrastructure.cache import Puts
+from users.infrastructure.event_bus import NO_PUTS, EventBus
 from users.infrastructure.redis_link import RedisAway
 
 log = structlog.get_logger(__name__)
-
-NOBODY: Mapping[str, int] = MappingProxyType({})
 
 REASONS = ("redis_away", "redis_refused", "postgresql", "cache", "other")
 """Why an attempt fails: Redis does not answer; it does, but takes nothing (out of memory, read-only, a key of
@@ -43,12 +43,22 @@ def nothing(_: object) -> None:
     """For those who need not know."""
 
 
+@dataclass(slots=True)
+class DuePuts:
+    """Users who were saved in this process, and have to be put into the cache before the answer; `done` once
+    somebody has."""
+
+    views: Sequence[UserView]
+    done: bool = False
+
+
 class Relay:
     """`renew` brings the cache up to date for the users of a batch, who have these versions at least, which
     repairs what a crash between commit and hook left behind; `distrust` tells the cache that Redis has lost
     data, or that one of its entries cannot be renewed; `published` is told of every envelope that went into
     the stream, `waited` how many seconds each had waited for that since its commit, `failed` why an attempt
-    has failed."""
+    has failed; `puts` makes of views what `EventBus.publish` takes along, or None while the cache is not
+    trusted: a put is no more than `distrust` then."""
 
     def __init__(
         self,
@@ -59,6 +69,7 @@ class Relay:
         published: Callable[[Envelope], None],
         waited: Callable[[float], None] = nothing,
         failed: Callable[[str], None] = nothing,
+        puts: Callable[[Collection[UserView]], Puts | None] = lambda views: NO_PUTS,
         batch_size: int = 500,
     ) -> None:
         self._bus = bus
@@ -67,30 +78,42 @@ class Relay:
         self._published = published
         self._waited = waited
         self._failed = failed
+        self._puts = puts
         self._batch_size = batch_size
         self._draining = threading.Lock()
         self._wanted = threading.Event()
+        # Bounded, should nobody get to drain for long; who is forgotten here is renewed like a stranger.
+        self._due: deque[DuePuts] = deque(maxlen=1000)
+        self._in_hand: Mapping[str, int] = {}
 
-    def drain(self, *, seconds: float, fresh: Mapping[str, int] = NOBODY) -> int:
+    def drain(self, *, seconds: float, due: DuePuts | None = None) -> int:
         """Publishes what is waiting, for about `seconds` at most, and answers how many events went out.
-        `fresh` are users whose cache entry the caller has just renewed, and the versions they have there.
+        `due` are users whose events may be among these: then whoever publishes them puts them along with
+        their events, but not for sure; the caller looks whether they are `done`.
 
         One thread of a process drains at a time; another that comes meanwhile leaves its wish and goes.
         What is waiting when the time is up waits for the next drain, the worker's at the latest.
         Raises RedisAway, and the database's errors; nothing is lost by either."""
         deadline = time.monotonic() + seconds
         sent = 0
+        if due:
+            self._due.append(due)
         self._wanted.set()
         while self._wanted.is_set() and self._draining.acquire(blocking=False):
             try:
                 self._wanted.clear()
                 with self._noting_failure():
-                    sent += self._rounds(deadline, fresh)
+                    sent += self._rounds(deadline)
             finally:
                 self._draining.release()
             if time.monotonic() > deadline:
                 break
         return sent
+
+    def has_in_hand(self, views: Collection[UserView]) -> bool:
+        """Whether a thread of this process is publishing the events of these users, as they are here, or has
+        just done so; it came upon them between their commit and this question."""
+        return all(view.version <= self._in_hand.get(view.id, 0) for view in views)
 
     def check_stream(self, *, seconds: float = math.inf) -> None:
         """Compares the stream with the table: publishes again what Redis has lost, for about `seconds` at
@@ -111,28 +134,44 @@ class Relay:
             self._failed(reason_of(error))
             raise
 
-    def _rounds(self, deadline: float, fresh: Mapping[str, int]) -> int:
+    def _rounds(self, deadline: float) -> int:
         sent = 0
         while True:
-            outbox.give_sequences(self._batch_size)  # whoever reads GET /events needs no Redis
+            batch = outbox.next_batch(self._batch_size)  # numbers: whoever reads GET /events needs no Redis
+            self._in_hand = _last_versions(batch.envelopes)
+            due = self._take_due()
             self._bus.require()
-            sequenced, published = outbox.position()
-            waiting = outbox.batch(published, self._batch_size) if published < sequenced else []
-            if not waiting:
+            if not batch.envelopes:
                 return sent
-            sent += self._send(self._bus.fitting(waiting), published, fresh, deadline)
-            if time.monotonic() > deadline:
+            went = self._send(self._bus.fitting(batch.envelopes), batch.after, due, deadline)
+            sent += went
+            all_went = went == len(batch.envelopes) and not batch.more
+            if all_went or time.monotonic() > deadline:
                 return sent
 
-    def _send(self, envelopes: list[Envelope], floor: int, fresh: Mapping[str, int], deadline: float) -> int:
+    def _take_due(self) -> list[DuePuts]:
+        """After the numbering: those whose events it found have left their wish just before, or do so now."""
+        taken = []
+        while self._due:
+            taken.append(self._due.popleft())
+        return taken
+
+    def _send(self, envelopes: list[Envelope], floor: int, due: Collection[DuePuts], deadline: float) -> int:
+        known = {view.id: view.version for each in due for view in each.views}
         users = {
-            envelope["user_id"]: envelope["user_version"]  # the last, which is the highest
-            for envelope in envelopes
-            if envelope["user_version"] > fresh.get(envelope["user_id"], 0)
+            user_id: version
+            for user_id, version in _last_versions(envelopes).items()
+            if version > known.get(user_id, 0)
         }
         if users:
             self._renew_cache(users)
-        done = self._bus.publish(envelopes, floor=floor)
+        waiting = [each for each in due if not each.done]
+        puts = self._puts([view for each in waiting for view in each.views]) if waiting else NO_PUTS
+        if puts is None:
+            self._distrust()
+        done = self._bus.publish(envelopes, floor=floor, puts=puts or NO_PUTS)
+        for each in waiting:
+            each.done = True
         last = envelopes[-1]["sequence"]
         if done.top < floor:
             self._publish_again(done.top, floor, last, deadline)
@@ -197,9 +236,15 @@ class Relay:
             self._bus.go_on_behind(published, floor=floor)
 
 
+def _last_versions(envelopes: Collection[Envelope]) -> dict[str, int]:
+    """Of each user; the last is the highest."""
+    return {envelope["user_id"]: envelope["user_version"] for envelope in envelopes}
+
+
 class CacheThenEvents:
-    """What follows a commit: the cache first, so that nobody who hears of an event reads an older user;
-    then the events. Redis away or anything else amiss fails no command: the worker does it again."""
+    """What follows a commit: the cache, then the events, so that nobody who is told of an event reads an
+    older user; both in one exchange with Redis, where this thread or another publishes them. Redis away or
+    anything else amiss fails no command: the worker does it again."""
 
     def __init__(
         self, put: Callable[[Collection[UserView]], None], relay: Relay, *, budget_seconds: float = 0.05
@@ -208,9 +253,13 @@ class CacheThenEvents:
         self._relay = relay
         self._budget = budget_seconds
 
-    def __call__(self, views: Collection[UserView]) -> None:
-        self._put(views)
+    def __call__(self, views: Sequence[UserView]) -> None:
+        due = DuePuts(views)
         try:
-            self._relay.drain(seconds=self._budget, fresh={view.id: view.version for view in views})
+            if not self._relay.has_in_hand(views):
+                self._relay.drain(seconds=self._budget, due=due)
         except RedisAway:
             log.debug("events_wait_for_redis")
+        finally:
+            if not due.done:
+                self._put(views)

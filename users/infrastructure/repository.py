@@ -1,33 +1,67 @@
-"""UserRepository over Django's ORM: two mapping functions and a compare-and-swap."""
+"""UserRepository in SQL: two mapping functions, and a compare-and-swap that writes the events along."""
 
+import json
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
-from django.db.models import QuerySet
 
+from users.infrastructure import outbox, prepared
 from users.models import EMAIL_UNIQUE, UserRecord
 from users_domain.errors import ConcurrentUpdate, UserAlreadyExists, UserNotFound
+from users_domain.events import UserEvent
 from users_domain.user import Block, EndedSession, User
 from users_domain.value_objects import BlockReason, Email, Locale, Role, UserId, UserName, UserStatus
 
+COLUMNS = (
+    "email",
+    "name",
+    "status",
+    "roles",
+    "password_hash",
+    "email_verified",
+    "locale",
+    "block_reason",
+    "blocked_at",
+    "blocked_until",
+    "blocked_by",
+    "token_version",
+    "ended_sessions",
+    "created_at",
+    "updated_at",
+    "version",
+)
+"""Beside the id, in the order of `_values` and `_user`."""
+
+_NAMES = ", ".join(COLUMNS)
+_PLACES = ", ".join(
+    {"roles": "%s::varchar[]", "ended_sessions": "%s::jsonb"}.get(name, "%s") for name in COLUMNS
+)
+_LIVING = f"SELECT id, {_NAMES} FROM users WHERE status <> 'erased' AND"  # noqa: S608 - of constants
+GET = f"{_LIVING} id = %s"
+HOLD = f"{_LIVING} id = %s FOR NO KEY UPDATE"
+GET_BY_EMAIL = f"{_LIVING} email = %s"
+ADD = f"INSERT INTO users ({_NAMES}, id) VALUES ({_PLACES}, %s) RETURNING id"  # noqa: S608
+SWAP = f"UPDATE users SET ({_NAMES}) = ROW({_PLACES}) WHERE id = %s AND version = %s RETURNING id"  # noqa: S608
+
 
 class DjangoUserRepository:
-    """Remembers in `saved` whom it wrote, for the unit of work."""
+    """Remembers in `saved` whom it wrote and in `told` which events, for the unit of work."""
 
     def __init__(self) -> None:
         self.saved: list[User] = []
+        self.told: list[UserEvent] = []
 
     def get(self, user_id: UserId) -> User:
-        return self._one(UserRecord.objects.all(), id=user_id.value)
+        return _one(GET, user_id.value)
 
     def hold(self, user_id: UserId) -> User:
-        return self._one(UserRecord.objects.select_for_update(no_key=True), id=user_id.value)
+        return _one(HOLD, user_id.value)
 
     def get_by_email(self, email: Email) -> User:
-        return self._one(UserRecord.objects.all(), email=email.value)
+        return _one(GET_BY_EMAIL, email.value)
 
     def is_last_admin(self, user: User) -> bool:
         if not user.is_active_admin:
@@ -39,29 +73,30 @@ class DjangoUserRepository:
         return all(row == user.id.value for row in admins.order_by("id").values_list("id", flat=True))
 
     def add(self, user: User) -> None:
-        try:
-            UserRecord.objects.bulk_create([UserRecord(id=user.id.value, **_columns(user))])
-        except IntegrityError as error:
-            raise _named(error) from error
-        self.saved.append(user)
+        self._write(ADD, [*_values(user), user.id.value], user)
 
     def save(self, user: User) -> None:
         if user.stored_version == user.version:
             return
-        stored = UserRecord.objects.filter(id=user.id.value, version=user.stored_version)
+        if not self._write(SWAP, [*_values(user), user.id.value, user.stored_version], user):
+            raise ConcurrentUpdate
+
+    def _write(self, change: str, values: list[Any], user: User) -> bool:
+        """The row with its events, in one statement; False when there is no such row to change."""
         try:
-            swapped = stored.update(**_columns(user))
+            written = outbox.write_with(change, values, user.recorded)
         except IntegrityError as error:
             raise _named(error) from error
-        if not swapped:
-            raise ConcurrentUpdate
-        self.saved.append(user)
+        if written:
+            self.told += user.pull_events()
+            self.saved.append(user)
+        return written
 
-    def _one(self, rows: QuerySet[UserRecord], **condition: object) -> User:
-        try:
-            return _user(rows.exclude(status=UserStatus.ERASED).get(**condition))
-        except UserRecord.DoesNotExist:
-            raise UserNotFound from None
+
+def _one(statement: str, value: UUID | str) -> User:
+    for row in prepared.rows(statement, [value]):
+        return _user(row)
+    raise UserNotFound
 
 
 def constraint_of(error: IntegrityError) -> str | None:
@@ -74,58 +109,62 @@ def _named(error: IntegrityError) -> Exception:
     return UserAlreadyExists() if constraint_of(error) == EMAIL_UNIQUE else error
 
 
-def _columns(user: User) -> dict[str, Any]:
-    """Of an erased user nothing that says who he was."""
+def _values(user: User) -> tuple[Any, ...]:
+    """For COLUMNS. Of an erased user nothing that says who he was."""
     block = user.current_block
     erased = user.status is UserStatus.ERASED
-    return {
-        "email": None if erased else user.email.value,
-        "name": None if erased else user.name.value,
-        "status": user.status.value,
-        "roles": sorted(role.value for role in user.roles),
-        "password_hash": "" if erased else user.password_hash,
-        "email_verified": user.email_verified,
-        "locale": None if erased else user.locale.value,
-        "block_reason": block and block.reason.value,
-        "blocked_at": block and block.at,
-        "blocked_until": block and block.until,
-        "blocked_by": block and block.by,
-        "token_version": user.token_version,
-        "ended_sessions": {str(ended.id): ended.at.isoformat() for ended in user.ended_sessions},
-        "created_at": user.created_at,
-        "updated_at": user.updated_at,
-        "version": user.version,
-    }
-
-
-def _user(record: UserRecord) -> User:
-    return User(
-        id=UserId(record.id),
-        email=Email(record.email or ""),
-        name=UserName(record.name or ""),
-        status=UserStatus(record.status),
-        roles=frozenset(Role(role) for role in record.roles),
-        password_hash=record.password_hash,
-        email_verified=record.email_verified,
-        locale=Locale(record.locale or ""),
-        current_block=_block(record),
-        token_version=record.token_version,
-        ended_sessions=tuple(
-            EndedSession(id=UUID(session_id), at=datetime.fromisoformat(at))
-            for session_id, at in sorted(record.ended_sessions.items(), key=itemgetter(1))
-        ),
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        version=record.version,
+    return (
+        None if erased else user.email.value,
+        None if erased else user.name.value,
+        user.status.value,
+        sorted(role.value for role in user.roles),
+        "" if erased else user.password_hash,
+        user.email_verified,
+        None if erased else user.locale.value,
+        block and block.reason.value,
+        block and block.at,
+        block and block.until,
+        block and block.by,
+        user.token_version,
+        json.dumps({str(ended.id): ended.at.isoformat() for ended in user.ended_sessions}),
+        user.created_at,
+        user.updated_at,
+        user.version,
     )
 
 
-def _block(record: UserRecord) -> Block | None:
-    if record.block_reason is None or record.blocked_at is None:
+def _user(row: tuple[Any, ...]) -> User:
+    """Of the id and COLUMNS."""
+    (
+        id_, email, name, status, roles, password_hash, verified, locale, reason, at, until, by,
+        token_version, ended_sessions, created_at, updated_at, version,
+    ) = row  # fmt: skip
+    return User(
+        id=UserId(id_),
+        email=Email.stored(email),
+        name=UserName(name),
+        status=UserStatus(status),
+        roles=frozenset(map(Role, roles)),
+        password_hash=password_hash,
+        email_verified=verified,
+        locale=Locale(locale),
+        current_block=_block(reason, at, until, by),
+        token_version=token_version,
+        ended_sessions=_ended(ended_sessions),
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )
+
+
+def _block(reason: str | None, at: datetime | None, until: datetime | None, by: str | None) -> Block | None:
+    if reason is None or at is None:
         return None
-    return Block(
-        reason=BlockReason(record.block_reason),
-        at=record.blocked_at,
-        until=record.blocked_until,
-        by=record.blocked_by or "",
+    return Block(reason=BlockReason(reason), at=at, until=until, by=by or "")
+
+
+def _ended(kept: dict[str, str]) -> tuple[EndedSession, ...]:
+    return tuple(
+        EndedSession(id=UUID(session_id), at=datetime.fromisoformat(at))
+        for session_id, at in sorted(kept.items(), key=itemgetter(1))
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -18,6 +18,27 @@ TRACKS_KEPT = timedelta(days=1)
 """How long a used token is remembered by itself. Later it is known by not being known: whatever bears our
 signature and names a live session, yet is not here, was used."""
 
+_COLUMNS = (
+    "id", "user_id", "token_version", "user_agent", "address", "created_at", "last_used_at", "expires_at"
+)  # fmt: skip
+_TOKEN = "INSERT INTO refresh_tokens (jti, session_id, issued_at, expires_at)"  # noqa: S105
+OPEN = f"""
+    WITH opened AS (
+        INSERT INTO sessions ({", ".join(_COLUMNS)}) VALUES ({", ".join(["%s"] * len(_COLUMNS))})
+    )
+    {_TOKEN} VALUES (%s, %s, %s, %s)
+"""  # noqa: S608 - of constants
+# Of two who consume at once the second waits for the first, and then finds nothing unused.
+CONSUME = f"""
+    WITH consumed AS (
+        UPDATE refresh_tokens SET consumed_at = %s, successor = %s
+        WHERE jti = %s AND session_id = %s AND consumed_at IS NULL RETURNING jti
+    ), kept AS (
+        {_TOKEN} SELECT %s::uuid, %s::uuid, %s, %s FROM consumed
+    )
+    UPDATE sessions SET last_used_at = %s FROM consumed WHERE id = %s
+"""  # noqa: S608 - of constants
+
 
 class DatabaseSessions:
     """`idle`: how long a session lives on without being refreshed."""
@@ -26,22 +47,8 @@ class DatabaseSessions:
         self._idle = idle
 
     def open(self, session: Session, refresh: Refresh, *, most: int) -> Sequence[Session]:
-        with transaction.atomic():
-            SessionRecord.objects.bulk_create(
-                [
-                    SessionRecord(
-                        id=session.id,
-                        user_id=session.user_id,
-                        token_version=session.token_version,
-                        user_agent=session.user_agent,
-                        address=session.address,
-                        created_at=session.created_at,
-                        last_used_at=session.last_used_at,
-                        expires_at=session.expires_at,
-                    )
-                ]
-            )
-            _keep(refresh)
+        with connection.cursor() as cursor:
+            cursor.execute(OPEN, [*(getattr(session, name) for name in _COLUMNS), *_row(refresh)])
         live = self._live_of(session.user_id, session.token_version, session.created_at)
         return [_session(record) for record in live[most : most + 10]]
 
@@ -52,12 +59,10 @@ class DatabaseSessions:
         return _session(record)
 
     def consume(self, jti: UUID, successor: Refresh, now: datetime) -> bool:
-        unused = RefreshToken.objects.filter(jti=jti, session=successor.session_id, consumed_at=None)
-        if not unused.update(consumed_at=now, successor=successor.jti):
-            return False
-        _keep(successor)
-        SessionRecord.objects.filter(id=successor.session_id).update(last_used_at=now)
-        return True
+        with connection.cursor() as cursor:
+            session_id = successor.session_id
+            cursor.execute(CONSUME, [now, successor.jti, jti, session_id, *_row(successor), now, session_id])
+            return bool(cursor.rowcount)
 
     def successor_of(self, jti: UUID, *, consumed_since: datetime) -> Refresh | None:
         used = RefreshToken.objects.filter(jti=jti, consumed_at__gte=consumed_since)
@@ -111,14 +116,8 @@ def _delete(session_ids: Sequence[UUID]) -> None:
         SessionRecord.objects.filter(id__in=session_ids).delete()
 
 
-def _keep(refresh: Refresh) -> None:
-    token = RefreshToken(
-        jti=refresh.jti,
-        session_id=refresh.session_id,
-        issued_at=refresh.issued_at,
-        expires_at=refresh.expires_at,
-    )
-    RefreshToken.objects.bulk_create([token])
+def _row(refresh: Refresh) -> tuple[UUID, UUID, datetime, datetime]:
+    return refresh.jti, refresh.session_id, refresh.issued_at, refresh.expires_at
 
 
 def _session(record: SessionRecord) -> Session:

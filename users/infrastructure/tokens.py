@@ -3,8 +3,11 @@
 Others verify access tokens, by our public keys. Refresh tokens are read here alone, so they are sealed with a
 secret: nobody takes one for an access token, and exchanging the keys of these has nothing to do with them."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,15 +18,31 @@ from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from users.application.errors import InvalidToken
 from users.application.session import Refresh
-from users.infrastructure.keyring import MAX_TOKEN_BYTES, Keyring
+from users.infrastructure.keyring import MAX_TOKEN_BYTES, Keyring, kid_of
 from users_domain.user import User
+from users_domain.value_objects import Role, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """What a verified access token says of whoever shows it. `kid` names the key that it was signed with."""
+
+    user_id: str
+    roles: frozenset[Role]
+    token_version: int
+    session_id: str
+    expires_at: int
+    kid: str
 
 
 class SignedAccessTokens:
     """Issues and reads access tokens. `class_` is simplejwt's AccessToken bound to our keyring."""
 
-    def __init__(self, keyring: Keyring, *, lifetime: timedelta) -> None:
+    def __init__(self, keyring: Keyring, *, lifetime: timedelta, remembered: int = 0) -> None:
+        """`remembered`: how many of the tokens that were shown last are not verified again."""
         self.class_ = type("AccessToken", (AccessToken,), {"_token_backend": keyring, "lifetime": lifetime})
+        self._keyring = keyring
+        self._remembered = lru_cache(remembered)(self._verified)
 
     def issue(self, user: User, session_id: UUID) -> str:
         token = self.class_()
@@ -37,6 +56,27 @@ class SignedAccessTokens:
         """The claims. Raises simplejwt's TokenError."""
         payload: dict[str, Any] = self.class_(cast(Any, raw)).payload
         return payload
+
+    def bearer(self, raw: bytes) -> Bearer:
+        """Whose token it is. One that is remembered is believed until it expires, as long as its key is: a
+        key has its thumbprint for a name, so by that name it is no other. Whether its version still counts
+        is for the caller to ask, every time. Raises simplejwt's TokenError; InvalidUserId, ArithmeticError,
+        OSError, TypeError or ValueError for what our key has signed, yet is no token that we make."""
+        bearer = self._remembered(raw)
+        if bearer.expires_at <= time.time() or not self._keyring.believes(bearer.kid):
+            return self._verified(raw)
+        return bearer
+
+    def _verified(self, raw: bytes) -> Bearer:
+        claims = self.read(raw)
+        return Bearer(
+            user_id=str(UserId.parse(claims["sub"])),
+            roles=frozenset(map(Role, claims["roles"])),
+            token_version=claims["tv"],
+            session_id=claims["sid"],
+            expires_at=claims["exp"],
+            kid=kid_of(raw),
+        )
 
 
 class Seal:

@@ -29,28 +29,25 @@ class DjangoUnitOfWork:
     @contextmanager
     def __call__(self) -> Iterator[UserRepository]:
         users = DjangoUserRepository()
-        events: list[UserEvent] = []
         committing = False
         try:
             with transaction.atomic():
                 yield users
-                events = [event for user in users.saved for event in user.pull_events()]
-                outbox.append(events)
                 committing = True
         except (OperationalError, InterfaceError) as error:
             if isinstance(error.__cause__, postgres.DeadlockDetected | postgres.SerializationFailure):
                 raise ConcurrentUpdate from error
-            if not (committing and _was_committed(events)):
+            if not (committing and _was_committed(users.told)):
                 raise
         if users.saved:
             views = [view_of(user) for user in users.saved]
             transaction.on_commit(lambda: self._after_commit(views), robust=True)
 
 
-def _was_committed(events: Sequence[UserEvent]) -> bool:
+def _was_committed(told: Sequence[UserEvent]) -> bool:
     """After a connection broke during COMMIT, which is neither success nor failure: whether the outbox
-    holds our events. Raises the database's own error while PostgreSQL cannot be asked."""
+    holds what we have told. Raises the database's own error while PostgreSQL cannot be asked."""
     connection.close()
-    committed = bool(events) and outbox.holds(events[0].event_id)
+    committed = bool(told) and outbox.holds(told[0].event_id)
     log.warning("commit_interrupted", committed=committed)
     return committed

@@ -1,16 +1,16 @@
 """Hashing behind a bulkhead: exactly one hash for each question, whatever the answer."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import BoundedSemaphore
+from collections.abc import Callable
 
 import structlog
 from argon2.exceptions import HashingError
 from django.conf import settings
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher, make_password
+from django.db import connections
 
 from users.application.errors import Unavailable
+from users.infrastructure.passwords.bulkhead import Bulkhead
 from users.infrastructure.passwords.stored import StoredHash, Unverifiable, read
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,8 @@ _NO_PASSWORD = ("", "!")
 
 class BcryptHasher(BCryptSHA256PasswordHasher):
     """Django's bcrypt over SHA-256, which takes passwords of any length, at the cost from the settings."""
+
+    library = ("bcrypt", "users.infrastructure.passwords.blowfish")
 
     @property
     def rounds(self) -> int:  # type: ignore[override]
@@ -42,32 +44,52 @@ class BulkheadHasher:
         concurrency: int,
         queue: int,
         wait_seconds: float,
+        niceness: int = 0,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._running = BoundedSemaphore(concurrency)
-        self._inside = BoundedSemaphore(concurrency + queue)
+        self._bulkhead = Bulkhead(
+            concurrency=concurrency, queue=queue, niceness=niceness, let_go=_let_go_of_pooled_connections
+        )
         self._wait_seconds = wait_seconds
         self._pause = pause
         self._usual_seconds = 0.0
         self._complained_of: set[tuple[str, str]] = set()
 
     def hash(self, password: str, *, first: Callable[[], object] = lambda: None) -> str:
-        with self._place(self._wait_seconds):
-            first()
-            return make_password(password)
+        with self._bulkhead.room():
+            return self._bulkhead.run(
+                lambda: make_password(password), wait_seconds=self._wait_seconds, first=first
+            )
 
     def verify(self, password: str, password_hash: str | None) -> bool:
         stored = self._understood(password_hash)
         usual = stored is None or _is_usual(stored)
-        with self._place(self._wait_seconds):
-            matches, seconds = self._timed(password, stored)
-            if usual:
-                self._note_usual(seconds)
-            elif not matches and not self._usual_seconds:
-                seconds += self._learn_usual(password)
-        if not usual and not matches:
-            self._pause(max(0.0, self._usual_seconds - seconds))
+        with self._bulkhead.room():  # for those who pause as well: they hold a thread of the server
+            matches, seconds = self._bulkhead.run(
+                lambda: self._judged(password, stored, usual=usual), wait_seconds=self._wait_seconds
+            )
+            if not usual and not matches:
+                self._pause(max(0.0, self._usual_seconds - seconds))
         return matches
+
+    def renewed(self, password: str, password_hash: str) -> str | None:
+        stored = self._understood(password_hash)
+        if stored is None or _is_good_enough(stored) or stored.has_seen_only_a_part_of(password):
+            return None
+        try:
+            with self._bulkhead.room():
+                return self._bulkhead.run(lambda: make_password(password), wait_seconds=0)
+        except Unavailable:
+            return None
+
+    def _judged(self, password: str, stored: StoredHash | None, *, usual: bool) -> tuple[bool, float]:
+        """Whether it is right, and how long it took to say so."""
+        matches, seconds = self._timed(password, stored)
+        if usual:
+            self._note_usual(seconds)
+        elif not matches and not self._usual_seconds:
+            seconds += self._learn_usual(password)
+        return matches, seconds
 
     def _timed(self, password: str, stored: StoredHash | None) -> tuple[bool, float]:
         started = time.perf_counter()
@@ -79,30 +101,6 @@ class BulkheadHasher:
         _, seconds = self._timed(password, None)
         self._note_usual(seconds)
         return seconds
-
-    def renewed(self, password: str, password_hash: str) -> str | None:
-        stored = self._understood(password_hash)
-        if stored is None or _is_good_enough(stored) or stored.has_seen_only_a_part_of(password):
-            return None
-        try:
-            with self._place(wait_seconds=0):
-                return make_password(password)
-        except Unavailable:
-            return None
-
-    @contextmanager
-    def _place(self, wait_seconds: float) -> Iterator[None]:
-        if not self._inside.acquire(blocking=False):
-            raise Unavailable("Too many passwords are being checked at once.", retry_after=2)
-        try:
-            if not self._running.acquire(timeout=wait_seconds):
-                raise Unavailable("Too many passwords are being checked at once.", retry_after=5)
-            try:
-                yield
-            finally:
-                self._running.release()
-        finally:
-            self._inside.release()
 
     def _understood(self, password_hash: str | None) -> StoredHash | None:
         """None for what no password can match; that is a fault unless it was meant so."""
@@ -141,3 +139,10 @@ def _is_good_enough(stored: StoredHash) -> bool:
 def _is_usual(stored: StoredHash) -> bool:
     """Whether a hash made now would be of the same form and cost, and so take as long."""
     return (stored.form, stored.cost) == (BcryptHasher.algorithm, settings.BCRYPT_COST)
+
+
+def _let_go_of_pooled_connections() -> None:
+    """Readers need them meanwhile. Without a pool each thread keeps its own."""
+    for connection in connections.all(initialized_only=True):
+        if connection.settings_dict["CONN_MAX_AGE"] == 0:
+            connection.close_if_unusable_or_obsolete()

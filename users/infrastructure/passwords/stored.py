@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import bcrypt
 from argon2.low_level import Type, hash_secret_raw
 from django.conf import settings
+
+from users.infrastructure.passwords import blowfish
 
 # About a second of one core each, and so much memory for as many hashes as run at once.
 MOST_MEMORY = 128 * 2**20
@@ -72,7 +73,7 @@ class Bcrypt:
         if self.form == "bcrypt_sha256":
             word = binascii.hexlify(hashlib.sha256(word).digest())
         # What stands behind 72 bytes others never looked at; the library raises.
-        return hmac.compare_digest(bcrypt.hashpw(word[:72], self.encoded), self.encoded)
+        return hmac.compare_digest(blowfish.hashpw(word[:72], self.encoded), self.encoded)
 
     def has_seen_only_a_part_of(self, password: str) -> bool:
         return self.form == "bcrypt" and len(password.encode()) > 72

@@ -1,0 +1,306 @@
+"""What stands in front of Django answers as Django does: thousands of requests, put to both ways."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.http import HttpResponse
+from django.test.client import ClientHandler
+from redis import Redis as RedisClient
+
+from tests.e2e.answers import UUID7, problem
+from tests.fixtures import Api, FrontedHandler, People
+from users import wiring
+from users.api import front as front_module
+from users.api.front import Front
+from users.application.commands import BlockUser
+from users.application.limits import Policy
+from users.application.privacy import EraseUser
+from users.application.queries import UserQueries
+from users.infrastructure import metrics
+from users_domain.value_objects import COMMAND_LINE
+
+ROUNDS = 3000
+DJANGO = ClientHandler(enforce_csrf_checks=True)
+UNEQUAL = re.compile(r"_created |_sum|_bucket|^process_|^python_")
+pytestmark = pytest.mark.skipif(not django_settings.FAST_READS, reason="there is nothing in front")
+
+
+class Both:
+    """Puts a request to Django alone and to what stands in front of it."""
+
+    def __init__(self) -> None:
+        self.fronted = FrontedHandler()
+        self.answered: Counter[str] = Counter()
+
+    def __call__(self, method: str, path: str, **environ: str) -> HttpResponse:
+        """The answer of the front, which is that of Django."""
+        ours, theirs = (
+            self.ask(self.fronted, method, path, environ),
+            self.ask(DJANGO, method, path, environ),
+        )
+        assert shown(ours) == shown(theirs), (method, path, environ)
+        if not self.fronted.asked_django:
+            self.answered[str(ours.status_code)] += 1
+        return ours
+
+    def ask(self, handler: ClientHandler, method: str, path: str, environ: dict[str, str]) -> HttpResponse:
+        api = Api()
+        api.client.handler = handler
+        return api.client.generic(method, path, b"", **environ)
+
+
+def shown(answer: HttpResponse) -> tuple[int, dict[str, str], bytes]:
+    """What a client sees; where it named no request, the id is any, and in pages there is a secret of the
+    day."""
+    headers = {name.lower(): value for name, value in answer.items()}
+    body = answer.content
+    if UUID7.fullmatch(headers["x-request-id"]):
+        body = body.replace(headers["x-request-id"].encode(), b"(an id)")
+        headers["x-request-id"] = "(an id)"
+        headers.pop("content-length", None)
+    return answer.status_code, headers, b"" if b"csrf" in body else body
+
+
+@pytest.fixture
+def both(database: None) -> Both:
+    return Both()
+
+
+class Population:
+    """Users of all kinds, and all that somebody may show for a token."""
+
+    def __init__(self, people: People, service: wiring.Service) -> None:
+        for role in ("admin", "operator", "service"):
+            people.staff(role)
+        self.ids = {name: people.user(name) for name in ("Ann", "Bob", "Cid", "Dan")}
+        self.tokens = {
+            name: str(people.log_in(name).token) for name in (*self.ids, "Admin", "Operator", "Service")
+        }
+        self.fresh = Api(self.tokens["Ann"])
+        service.commands.block(BlockUser(user_id=self.ids["Bob"], reason="spam", by=COMMAND_LINE))
+        service.privacy.erase(EraseUser(user_id=self.ids["Cid"], by=COMMAND_LINE))
+        ended = people.log_in("Dan")
+        assert ended("POST", "/auth/logout-all", {}).status_code == 204
+        self.tokens["ended"] = str(ended.token)
+
+    def headers(self, dice: random.Random) -> Iterator[str | None]:
+        alive = ["Ann", "Operator", "Admin", "Service"]
+        token = self.tokens[dice.choice([*alive * 4, *sorted(self.tokens)])]
+        changed = dice.randrange(len(token))
+        yield f"Bearer {token}"
+        yield f"bearer {token}"
+        yield f" Bearer   {token} "
+        yield f"Bearer {token[:changed]}{dice.choice('AQgw.=')}{token[changed + 1 :]}"
+        yield f"Bearer {token} {token}"
+        yield f"Bearer {token}é"
+        yield f"Basic {token}"
+        yield "Bearer "
+        yield ""
+        yield None
+
+
+TAGS = ['"1"', '"2"', 'W/"1"', '"1", "2"', "*", '"0"', "1", '"', '"1" x', '"01"', "", 'W/"2" , "9"']
+ODD_PATHS = ["/users/", "/users", "/users/me/", "/users/me/events", "/users/17", "/users/ME", "/users/%00"]
+PLAIN = {"HTTP_ACCEPT": ["*/*", "application/json"], "HTTP_X_REQUEST_ID": ["abc", "not allowed!", ""]}
+ODD: dict[str, list[str]] = {
+    "HTTP_ACCEPT": ["text/html", "application/xml", "application/json;q=0.1", "", "*/*;q=0"],
+    "HTTP_ORIGIN": ["https://app.example.com", "null"],
+    "HTTP_COOKIE": ["a=b", "sessionid=x"],
+    "HTTP_HOST": ["localhost:8000", "127.0.0.1", "evil.example.com", "local host", "a.localhost"],
+    "HTTP_TRANSFER_ENCODING": ["chunked"],
+    "HTTP_IF_MATCH": ['"1"', '"9"', "x"],
+    "HTTP_RANGE": ["bytes=0-1"],
+    "HTTP_X_FORWARDED_PROTO": ["https"],
+    "HTTP_X_HTTP_METHOD_OVERRIDE": ["DELETE"],
+    "HTTP_X_REQUESTED_WITH": ["XMLHttpRequest"],
+    "CONTENT_TYPE": ["application/json", "text/plain; charset=base64", "multipart/form-data"],
+    "CONTENT_LENGTH": ["0", "", "-1", "x", "70000"],
+    "QUERY_STRING": [
+        "min_version=1",
+        "min_version=9",
+        "min_version=x",
+        "a=b",
+        "%ff",
+        "min_version=1&min_version=1",
+    ],
+}
+
+
+def a_path(dice: random.Random, population: Population) -> str:
+    known = dice.choice(sorted(population.ids.values()))
+    usual = ["/users/me", f"/users/{known}", f"/users/{known}"]
+    return dice.choice(
+        usual * 6
+        + [
+            *ODD_PATHS,
+            f"/users/{known.upper()}",
+            f"/users/{known[:-1]}",
+            f"/users/{known}/",
+            f"//users/{known}",
+        ]
+        + ["/users/01900000-0000-7000-8000-000000000000", "/users/00000000-0000-4000-8000-000000000000"]
+    )
+
+
+def a_request(dice: random.Random, population: Population) -> tuple[str, str, dict[str, str]]:
+    """Mostly plain, odd in one or two respects at times."""
+    headers = list(population.headers(dice))
+    authorization = headers[0] if dice.random() < 0.7 else dice.choice(headers)
+    sent = {} if authorization is None else {"HTTP_AUTHORIZATION": authorization}
+    if dice.random() < 0.4:
+        sent["HTTP_IF_NONE_MATCH"] = dice.choice(TAGS)
+    for choice, chance in ((PLAIN, 0.3), (ODD, 0.25)):
+        if dice.random() < chance:
+            name = dice.choice(sorted(choice))
+            sent[name] = dice.choice(choice[name])
+    method = "GET" if dice.random() < 0.9 else dice.choice(["HEAD", "OPTIONS", "get", "QUERY", "TRACE"])
+    return method, a_path(dice, population), sent
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_answers_as_django_does(
+    both: Both, people: People, service: wiring.Service, redis: RedisClient, seed: int
+) -> None:
+    population = Population(people, service)
+    dice = random.Random(seed)
+    for _ in range(ROUNDS // 3):
+        if dice.random() < 0.1:
+            redis.delete(*(f"user:{{{user_id}}}" for user_id in population.ids.values()))
+        method, path, sent = a_request(dice, population)
+        both(method, path, **sent)
+
+    assert both.answered["200"] > ROUNDS // 15
+    assert both.answered["304"] > ROUNDS // 150
+
+
+def test_it_answers_as_django_does_without_redis(both: Both, people: People, no_redis: None) -> None:
+    people.user("Ann")
+    token = f"Bearer {people.log_in('Ann').token}"
+    for tag in TAGS:
+        both("GET", "/users/me", HTTP_AUTHORIZATION=token, HTTP_IF_NONE_MATCH=tag)
+    assert both.answered["200"]
+
+
+def counted(page: bytes) -> Counter[str]:
+    """What the metrics page counts, but for how long things took."""
+    lines = (line for line in page.decode().splitlines() if not line.startswith("#"))
+    pairs = (line.rsplit(" ", 1) for line in lines if not UNEQUAL.search(line))
+    return Counter({name: float(value) for name, value in pairs})
+
+
+def what_is_kept(
+    both: Both,
+    handler: ClientHandler,
+    asked: list[tuple[str, dict[str, str]]],
+    caplog: pytest.LogCaptureFixture,
+) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """What the metrics count and the log says of these requests."""
+    caplog.clear()
+    before = counted(metrics.page())
+    for path, sent in asked:
+        both.ask(handler, "GET", path, sent)
+    lines = [dict(record.msg) for record in caplog.records if record.name == "users.request"]
+    for line in lines:
+        for name in ("duration_ms", "request_id", "timestamp"):
+            assert line.pop(name)
+    return counted(metrics.page()) - before, lines
+
+
+def test_it_counts_and_logs_what_django_would(
+    both: Both, operator: Api, people: People, redis: RedisClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    user_id = people.user("Ann")
+    paths = [f"/users/{user_id}", "/users/me", "/users/01900000-0000-7000-8000-000000000000"]
+    kinds = [{}, {"HTTP_IF_NONE_MATCH": '"1"'}, {"HTTP_X_REQUESTED_WITH": "XMLHttpRequest"}]
+    tokens = [f"Bearer {operator.token}", f"Bearer {people.log_in('Ann').token}"]
+    asked = [
+        (path, {"HTTP_AUTHORIZATION": token, **kind}) for path in paths for token in tokens for kind in kinds
+    ]
+    for path, sent in asked:
+        both("GET", path, **sent)
+    told = []
+    for handler in (both.fronted, DJANGO):
+        redis.delete(f"user:{{{user_id}}}")
+        told.append(what_is_kept(both, handler, asked, caplog))
+
+    (ours, our_lines), (theirs, their_lines) = told
+    assert ours == theirs
+    # Ann's entry, and whom nobody knows, who is looked for each time that somebody may know.
+    assert ours['user_cache_requests_total{result="miss"}'] == 1 + len(kinds)
+    assert our_lines == their_lines
+    assert len(our_lines) == len(asked)
+
+
+def test_what_it_hands_on_is_counted_once(
+    people: People, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RATE_LIMITS = True
+    settings.RATE_LIMIT_POLICIES = settings.RATE_LIMIT_POLICIES | {"caller": Policy("caller", 5, 3600)}
+    monkeypatch.setattr(wiring, "_service", None)
+    people.staff("operator")
+    operator = people.log_in("Operator")
+    nobody = "/users/01900000-0000-7000-8000-000000000000"
+    remaining = []
+    for path in ("/users/me", "/users/me", nobody, f"{nobody}?min_version=1", "/users/me"):
+        remaining.append(re.search(r'"caller";r=(\d)', operator("GET", path)["RateLimit"])[1])
+
+    assert remaining == ["4", "3", "2", "1", "0"]
+    refused = operator("GET", "/users/me")
+    problem(refused, "rate_limited")
+    assert int(refused["Retry-After"]) > 0
+
+
+def test_what_nobody_has_foreseen_is_logged_and_left_to_django(
+    both: Both, people: People, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    people.user("Ann")
+    token = f"Bearer {people.log_in('Ann').token}"
+    both("GET", "/users/me", HTTP_AUTHORIZATION=token)
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(front_module, "_answer", fails)
+    both.answered.clear()
+    caplog.clear()
+    assert both("GET", "/users/me", HTTP_AUTHORIZATION=token).status_code == 200
+    assert not both.answered
+    assert [record.msg["event"] for record in caplog.records if record.levelname == "ERROR"] == [
+        "front_failed"
+    ]
+
+
+def test_a_database_that_fails_is_told_by_django(
+    both: Both, people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    people.user("Ann")
+    token = f"Bearer {people.log_in('Ann').token}"
+    both("GET", "/users/me", HTTP_AUTHORIZATION=token)
+    redis.flushdb()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(UserQueries, "_read", fails)
+    problem(both("GET", "/users/me", HTTP_AUTHORIZATION=token), "unavailable")
+
+
+def test_copies_stay_few_whatever_hosts_there_are(people: People, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    people.user("Ann")
+    fronted = FrontedHandler()
+    ann = people.log_in("Ann")
+    ann.client.handler = fronted
+    for number in range(front_module.MOST_COPIED + 20):
+        ann.client.defaults["HTTP_HOST"] = f"host{number}"
+        assert ann("GET", "/users/me").status_code == 200
+    front = fronted._front
+    assert isinstance(front, Front)
+    assert len(front._copied) == front_module.MOST_COPIED

@@ -1,0 +1,147 @@
+"""Statements that are prepared: on which connection, and what becomes of one that is lost."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from tests.fixtures import People
+from tests.together import together
+from users.infrastructure import prepared
+from users.infrastructure.reads import DatabaseReads
+
+ONE = "SELECT %s::int + 1"
+
+
+def kill_own_connection() -> None:
+    """As a PostgreSQL does that stops, or somebody who cuts the line."""
+    connection.ensure_connection()
+    pid = connection.connection.info.backend_pid
+    place = connection.settings_dict
+    with psycopg.connect(
+        host=place["HOST"],
+        port=place["PORT"],
+        user=place["USER"],
+        password=place["PASSWORD"],
+        dbname=place["NAME"],
+        autocommit=True,
+    ) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+def of_this_connection() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        return [statement for (statement,) in cursor.fetchall()]
+
+
+def test_a_statement_is_prepared_once_for_each_connection(database: None) -> None:
+    for number in range(5):
+        assert prepared.rows(ONE, [number]) == [(number + 1,)]
+    assert of_this_connection().count("SELECT $1::int + 1") == 1
+
+
+def test_it_may_be_switched_off_for_poolers_that_know_no_prepared_statements(database: None) -> None:
+    prepared.rows(ONE, [0])
+    connection.close()
+    connection.ensure_connection()
+    connection.connection.prepare_threshold = None  # DATABASE_PREPARE=off
+    assert prepared.rows(ONE, [1]) == [(2,)]
+    assert of_this_connection() == []
+    connection.close()
+
+
+def test_a_connection_that_was_lost_is_replaced_without_an_error(database: None) -> None:
+    prepared.rows(ONE, [0])
+    kill_own_connection()
+    assert prepared.rows(ONE, [1]) == [(2,)]
+
+
+def test_within_a_transaction_nothing_is_asked_again(database: None) -> None:
+    def lose_it_on_the_way() -> None:
+        prepared.rows(ONE, [0])
+        kill_own_connection()
+        prepared.rows(ONE, [1])
+
+    with pytest.raises(OperationalError), transaction.atomic():
+        lose_it_on_the_way()
+    assert prepared.rows(ONE, [1]) == [(2,)]
+
+
+def test_a_statement_that_takes_too_long_is_not_asked_again(database: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 50")
+    try:
+        with CaptureQueriesContext(connection) as queries, pytest.raises(OperationalError):
+            prepared.rows("SELECT pg_sleep(9), %s::int", [1])
+    finally:
+        connection.close()
+    assert sum("pg_sleep" in query["sql"] for query in queries) == 1
+
+
+def test_threads_have_cursors_of_their_own(database: None) -> None:
+    both = threading.Barrier(4)
+
+    def ask(number: int) -> list[object]:
+        try:
+            both.wait(10)
+            return [prepared.rows(ONE, [number]) for _ in range(100)]
+        finally:
+            connection.close()
+
+    told = together([lambda number=number: ask(number) for number in range(4)])
+    assert told == [[[(number + 1,)]] * 100 for number in range(4)]
+
+
+def test_whoever_counts_statements_counts_these(people: People) -> None:
+    user_id = people.user("Ann")
+    with CaptureQueriesContext(connection) as queries:
+        assert DatabaseReads().view(user_id)
+    assert len(queries) == 1
+
+
+# --- Whether a connection is alive -------------------------------------------------------------------------
+
+
+def asked_by(act: Callable[[], object]) -> list[str]:
+    """The statements that go to PostgreSQL meanwhile, checks included."""
+    asked: list[str] = []
+    real = psycopg.Cursor.execute
+
+    def execute(cursor: psycopg.Cursor[Any], query: Any, *rest: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return real(cursor, query, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", execute)
+        act()
+    return asked
+
+
+def ask_as_a_new_request() -> None:
+    connection.health_check_done = False  # as the end of a request leaves it
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 2")
+
+
+def test_a_quiet_connection_is_not_asked_whether_it_is_alive(database: None) -> None:
+    assert asked_by(ask_as_a_new_request) == ["SELECT 2"]
+
+
+def test_one_that_was_lost_between_requests_is_replaced(database: None) -> None:
+    ask_as_a_new_request()
+    kill_own_connection()
+    before = connection.connection
+    ask_as_a_new_request()
+    assert connection.connection is not before
+
+
+def test_after_an_error_it_is_asked(database: None) -> None:
+    connection.ensure_connection()
+    connection.errors_occurred = True
+    assert asked_by(ask_as_a_new_request) == ["SELECT 1", "SELECT 2"]
+    connection.errors_occurred = False

@@ -1,0 +1,218 @@
+"""In front of Django: reading one user, which is asked more often than all else together.
+
+It decides nothing of its own. Who calls, what he may, what the cache and the primary hold, what has changed:
+that say the parts which the view asks too; what every answer carries besides, it has copied from Django's.
+Whatever is not plain, and all that goes wrong, is Django's to answer (docs/adr/0012-a-front-for-reads.md)."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from rest_framework.exceptions import APIException
+from rest_framework_simplejwt.exceptions import TokenError
+from structlog.contextvars import bind_contextvars, reset_contextvars
+from uuid_utils import uuid7
+
+from users import wiring
+from users.api.authentication import MET, RECOGNISED, named_user, recognise, shown_token
+from users.api.conditions import etag, has_tag
+from users.api.limits import limit_headers
+from users.api.middleware import wanted_id
+from users.api.observation import Observed, observe_of_many, transport_of
+from users.api.permissions import require
+from users.api.request_metrics import Figures, Kind, settle
+from users.application.errors import ApplicationError
+from users.application.limits import noted_standings
+from users.application.representation import UserView
+from users_domain.errors import DomainError
+
+log = structlog.get_logger(__name__)
+
+Environ = dict[str, Any]
+Headers = list[tuple[str, str]]
+Application = Callable[[Environ, Any], Iterable[bytes]]
+Place = tuple[str, str]
+"""All of a request, as far as it comes here, that the copied headers may depend on: host and scheme."""
+
+PREFIX = "/users/"
+ROUTE, VIEW, OPERATION = "/users/<str:user_id>", "user", "retrieve"
+OK, NOT_MODIFIED = "200 OK", "304 Not Modified"
+PLAIN_ACCEPT = frozenset({None, "*/*", "application/json"})
+NOTHING = frozenset({None, "", "0"})
+OWN = frozenset({"etag", "x-request-id", "content-length", "ratelimit", "ratelimit-policy"})
+"""Headers that are made anew for each answer."""
+NOT_PLAIN = ("QUERY_STRING", "HTTP_ORIGIN", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING")
+PERSONAL = frozenset({"set-cookie"})
+MOST_COPIED = 100
+FORESEEN = (APIException, TokenError, DomainError, ApplicationError, DatabaseError, InterfaceError)
+
+
+class Copied(NamedTuple):
+    """What answers of Django's carry in one place, and how they are counted."""
+
+    headers: Headers
+    kind: Kind
+
+
+class Front:
+    def __init__(self, django: Application) -> None:
+        self._django = django
+        self._copied: dict[tuple[Place, str], Copied] = {}
+        self._under_way: deque[None] = deque()
+        self._connections_are_pooled = bool(settings.DATABASE_POOL_SIZE)
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        named = _plainly_named(environ)
+        if named is None:
+            return self._django(environ, start_response)
+        self._under_way.append(None)
+        try:
+            return self._read(environ, start_response, named)
+        finally:
+            self._under_way.pop()
+            if not self._under_way:  # whoever is the last to go
+                settle()
+
+    def _read(self, environ: Environ, start_response: Any, named: str) -> Iterable[bytes]:
+        started, place = time.perf_counter(), _place(environ)
+        request_id = wanted_id(environ) or str(uuid7())
+        answer = self._answer(environ, place, named, request_id) if (place, OK) in self._copied else None
+        if answer is None:
+            environ["HTTP_X_REQUEST_ID"] = request_id  # what has been logged by now bears it
+            return self._django(environ, self._copying(place, start_response))
+        start_response(answer.status, [*answer.headers, ("X-Request-ID", request_id)])
+        _observe(environ, answer, request_id, time.perf_counter() - started)
+        return (answer.body,)
+
+    def _answer(self, environ: Environ, place: Place, named: str, request_id: str) -> "Answer | None":
+        """None where Django has to answer."""
+        bound = bind_contextvars(request_id=request_id)
+        try:
+            found = _find(environ, named)
+            return found and _answer(found, self._copied.get((place, found.status)))
+        except FORESEEN as error:
+            environ[MET] = error  # where the token was found good; else Django comes upon it too
+            return None
+        except Exception:
+            log.exception("front_failed")
+            return None
+        finally:
+            reset_contextvars(**bound)
+            if self._connections_are_pooled:
+                connection.close()
+
+    def _copying(self, place: Place, start_response: Any) -> Any:
+        """What Django answers in a place for the first time tells how the next answers look."""
+
+        def start(status: str, headers: Headers, *more: Any) -> Any:
+            is_usual = status in {OK, NOT_MODIFIED} and not any(
+                name.lower() in PERSONAL for name, _ in headers
+            )
+            if is_usual and (place, status) not in self._copied:
+                if len(self._copied) >= MOST_COPIED:
+                    self._copied.pop(next(iter(self._copied)), None)
+                self._copied[place, status] = _copied(place, status, headers)
+            return start_response(status, headers, *more)
+
+        return start
+
+
+class Found(NamedTuple):
+    """The user who was asked for, what of him is answered, and where the caller stands with his limit."""
+
+    view: UserView
+    status: str
+    caller_id: str
+    standing: Headers
+
+
+class Answer(NamedTuple):
+    status: str
+    headers: Headers
+    body: bytes
+    kind: Kind
+    caller_id: str
+
+
+def _plainly_named(environ: Environ) -> str | None:
+    """Whom a request asks for that is as most are; None for every other."""
+    path: str = environ["PATH_INFO"]
+    if environ["REQUEST_METHOD"] != "GET" or not path.startswith(PREFIX) or environ.get("SCRIPT_NAME"):
+        return None
+    named = path[len(PREFIX) :]
+    is_plain = (
+        "/" not in named
+        and "HTTP_AUTHORIZATION" in environ
+        and "HTTP_HOST" in environ
+        and environ.get("HTTP_ACCEPT") in PLAIN_ACCEPT
+        and environ.get("CONTENT_LENGTH") in NOTHING
+        and not any(map(environ.get, NOT_PLAIN))
+    )
+    return named if is_plain else None
+
+
+def _place(environ: Environ) -> Place:
+    return environ["HTTP_HOST"], transport_of(environ)
+
+
+def _find(environ: Environ, named: str) -> Found | None:
+    """Raises what the parts raise."""
+    raw = shown_token(environ["HTTP_AUTHORIZATION"])
+    if raw is None:
+        return None
+    recognised = environ[RECOGNISED] = recognise(raw, named)
+    caller = recognised.caller
+    with noted_standings() as standings:
+        recognised.enforce_limit()
+    require(OPERATION, caller, named)
+    target = named_user(named, caller.id)
+    if target is None:
+        return None
+    view = wiring.service().queries.get(target, seen=caller.seen.get(target))
+    is_known = has_tag(environ.get("HTTP_IF_NONE_MATCH", ""), etag(view.version))
+    standing = [*limit_headers(standings.values()).items()] if standings else []
+    return Found(view, NOT_MODIFIED if is_known else OK, caller.id, standing)
+
+
+def _answer(found: Found, copied: Copied | None) -> Answer | None:
+    if copied is None:
+        return None
+    headers = [*copied.headers, ("ETag", etag(found.view.version)), *found.standing]
+    body = b""
+    if found.status == OK:
+        body = found.view.json
+        headers.append(("Content-Length", str(len(body))))
+    return Answer(found.status, headers, body, copied.kind, found.caller_id)
+
+
+def _copied(place: Place, status: str, headers: Headers) -> Copied:
+    kind = Kind(
+        method="GET",
+        view=VIEW,
+        viewed=True,
+        status=int(status[:3]),
+        transport=place[1],
+        charset="utf-8",
+        template="None",  # what django-prometheus takes DRF's answers for
+    )
+    return Copied([(name, value) for name, value in headers if name.lower() not in OWN], kind)
+
+
+def _observe(environ: Environ, answer: Answer, request_id: str, seconds: float) -> None:
+    ajax = environ.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest"
+    seen = Figures(answer.kind, seconds, request_bytes=0, response_bytes=len(answer.body), ajax=ajax)
+    observed = Observed(
+        method="GET",
+        route=ROUTE,
+        operation=OPERATION,
+        status=answer.kind.status,
+        seconds=seconds,
+        user_id=answer.caller_id,
+        request_id=request_id,
+        seen=seen,
+    )
+    observe_of_many(observed, seen)

@@ -1,0 +1,145 @@
+"""What a request adds to django-prometheus' metrics. Its own middlewares look every counter up by its labels
+for every request, which takes longer than many a request; here they are looked up once."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from django_prometheus.middleware import Metrics
+from prometheus_client import Histogram
+
+_metrics: Any = Metrics.get_instance()  # type: ignore[no-untyped-call]
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH"})
+_UNNAMED = "<unnamed view>"
+MAX_KEPT = 4096
+"""More kinds of requests than addresses, methods and statuses make up; should it be wrong, all is counted
+nevertheless."""
+
+Add = Callable[[float], None]
+Addition = tuple[Add, float]
+
+
+class Kind(NamedTuple):
+    """What requests are counted by. `view` is None where no address fits; `viewed` says whether the view was
+    called, or a refusal came first; `template` is None for what comes from none."""
+
+    method: str
+    view: str | None
+    viewed: bool
+    status: int
+    transport: str
+    charset: str | None
+    template: str | None
+
+
+class Figures(NamedTuple):
+    """Of one request that went as far as the views; `response_bytes` is None where they stream."""
+
+    kind: Kind
+    seconds: float
+    request_bytes: int
+    response_bytes: int | None
+    ajax: bool = False
+
+
+class _Counted(NamedTuple):
+    """The counters that one kind of request adds to, and how long each took."""
+
+    counters: tuple[Add, ...]
+    seconds: Histogram
+
+
+_kept: dict[Kind, _Counted] = {}
+_later: deque[tuple[float, Figures]] = deque()
+MOST_LATER = 50
+
+
+def count(seconds: float, figures: Figures | None) -> None:
+    """A request, whoever has answered it; `seconds` with all middleware."""
+    for add, amount in _additions(seconds, figures):
+        add(amount)
+
+
+def count_later(seconds: float, figures: Figures) -> None:
+    """As `count`, for whoever sees to it that `settle` follows: most of what a request adds, the next one
+    adds to as well."""
+    _later.append((seconds, figures))
+    if len(_later) >= MOST_LATER:
+        settle()
+
+
+def settle() -> None:
+    """Counts what is to be counted later."""
+    sums: dict[Add, float] = {}
+    with suppress(IndexError):
+        while True:
+            for add, amount in _additions(*_later.popleft()):
+                sums[add] = sums.get(add, 0) + amount
+    for add, amount in sums.items():
+        add(amount)
+
+
+def _additions(seconds: float, figures: Figures | None) -> Iterable[Addition]:
+    yield _in_all_requests, 1
+    yield _in_all_responses, 1
+    yield from _observed(_metrics.requests_latency_before, seconds)
+    if figures is None:
+        return
+    counted = _kept.get(figures.kind) or _counted(figures.kind)
+    for add in counted.counters:
+        yield add, 1
+    yield from _observed(counted.seconds, figures.seconds)
+    yield from _observed(_metrics.requests_body_bytes, figures.request_bytes)
+    if figures.response_bytes is None:
+        yield _metrics.responses_streaming._value.inc, 1
+    else:
+        yield from _observed(_metrics.responses_body_bytes, figures.response_bytes)
+    if figures.ajax:
+        yield _metrics.requests_ajax._value.inc, 1
+
+
+def count_exception(error: Exception, *, view: str | None, method: str, seconds: float) -> None:
+    """For what a view has let escape."""
+    view = view or _UNNAMED
+    _metrics.exceptions_by_type.labels(type(error).__name__).inc()
+    _metrics.exceptions_by_view.labels(view).inc()
+    _metrics.requests_latency_by_view_method.labels(view, known_method(method)).observe(seconds)
+
+
+def known_method(method: str) -> str:
+    """As a label: not every word that a stranger sends gets counters of its own."""
+    return method if method in _METHODS else "<invalid method>"
+
+
+def _counted(kind: Kind) -> _Counted:
+    view, method = kind.view or _UNNAMED, known_method(kind.method)
+    seconds = _metrics.requests_latency_by_view_method.labels(view, method)
+    counted = _Counted(tuple(counter._value.inc for counter in _counters(kind, view, method)), seconds)
+    if len(_kept) < MAX_KEPT and kind.method == method:
+        _kept[kind] = counted
+    return counted
+
+
+def _counters(kind: Kind, view: str, method: str) -> Iterable[Any]:
+    yield _metrics.requests_by_method.labels(method)
+    yield _metrics.requests_by_transport.labels(kind.transport)
+    if kind.viewed:
+        yield _metrics.requests_by_view_transport_method.labels(view, kind.transport, method)
+    if kind.template is not None:
+        yield _metrics.responses_by_templatename.labels(kind.template)
+    yield _metrics.responses_by_status.labels(str(kind.status))
+    yield _metrics.responses_by_status_view_method.labels(str(kind.status), view, method)
+    if kind.charset is not None:
+        yield _metrics.responses_by_charset.labels(kind.charset)
+
+
+def _observed(histogram: Histogram, amount: float) -> Iterable[Addition]:
+    """What `observe` adds, without searching all of the buckets in turn."""
+    yield histogram._sum.inc, amount
+    yield histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc, 1
+
+
+_in_all_requests: Add = _metrics.requests_total._value.inc
+_in_all_responses: Add = _metrics.responses_total._value.inc

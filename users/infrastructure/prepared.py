@@ -1,0 +1,49 @@
+"""Statements asked so often that each connection has them prepared, and gets its rows in binary form.
+
+Past Django's cursor, on Django's connection: binding in the client, wrappers, and a check of the connection
+before each request cost three times what the question itself does (docs/performance.md)."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, LiteralString
+
+from django.db import InterfaceError, OperationalError, connection
+from psycopg import ClientCursor, Cursor
+from psycopg.rows import TupleRow
+
+
+class _Kept(threading.local):
+    """This thread's cursor. Connections come and go; a cursor goes with its own."""
+
+    cursor: Cursor[TupleRow] | None = None
+
+
+_kept = _Kept()
+
+
+def rows(statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
+    """What a statement answers. A connection that was lost since it was used last is replaced, once, and the
+    statement, which may have been carried out, asked again; but never within a transaction. Raises the
+    database's errors as Django words them."""
+    try:
+        return _rows(statement, values)
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        return _rows(statement, values)
+
+
+def _rows(statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
+    connection.ensure_connection()
+    if connection.queries_logged:  # whoever counts statements counts this one too
+        shown = ClientCursor(connection.connection).mogrify(statement, values)
+        connection.queries_log.append({"sql": shown, "time": "0"})
+    with connection.wrap_database_errors:
+        return _cursor().execute(statement, values, prepare=True, binary=True).fetchall()
+
+
+def _cursor() -> Cursor[TupleRow]:
+    if _kept.cursor is None or _kept.cursor.connection is not connection.connection:
+        _kept.cursor = Cursor(connection.connection)
+    return _kept.cursor
