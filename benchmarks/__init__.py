@@ -1,1 +1,3 @@
-"""Measurements that anyone can repeat; `make bench` runs them all. Speed is judged here, never in a test."""
+"""Measurements that anyone can repeat: `make bench`, and `bench-` peers, scale, server, parts.
+
+Speed is judged here, never in a test."""

@@ -16,7 +16,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -27,10 +26,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
 from config.embedded import PROJECT, Postgres, Redis
 
 DRAIN_GOAL = 5_000
@@ -261,25 +260,8 @@ def lag(redis_url: str, *, hooks: bool, loaded: bool, seconds: float) -> tuple[l
 
 
 def environment(redis_url: str) -> str:
-    import redis
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW server_version")
-        postgres = cursor.fetchone()[0]
-    info = redis.Redis.from_url(redis_url).info("server")
-    store = (
-        f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
-    )
-    return (
-        f"Python {platform.python_version()}, PostgreSQL {postgres}, {store}, psycopg {version('psycopg')}, "
-        f"redis-py {version('redis')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
-    )
-
-
-def verdict(name: str, value: str, goal: str, met: bool) -> bool:
-    print(f"{'PASS' if met else 'MISS'}: {name}: {value} (goal: {goal})")
-    return met
+    servers = report.server_versions(os.environ["DATABASE_URL"], redis_url)
+    return f"{report.machine()}. {report.our_versions(('psycopg', 'redis'))}. {servers}"
 
 
 def lags(redis_url: str, rounds: int, seconds: float) -> list[Lag]:
@@ -314,8 +296,10 @@ def measure(options: argparse.Namespace, redis_url: str) -> bool:
     print()
     worst = max(case.p99 for case in found if case.loaded)
     met = [
-        verdict("drain", f"{rate:,.0f} events/s", f">= {DRAIN_GOAL:,}", rate >= DRAIN_GOAL),
-        verdict("p99 lag under load", f"{worst * 1000:.0f} ms", f"< {LAG_GOAL * 1000:.0f}", worst < LAG_GOAL),
+        report.verdict("drain", f"{rate:,.0f} events/s", f">= {DRAIN_GOAL:,}", rate >= DRAIN_GOAL),
+        report.verdict(
+            "p99 lag under load", f"{worst * 1000:.0f} ms", f"< {LAG_GOAL * 1000:.0f}", worst < LAG_GOAL
+        ),
     ]
     return all(met)
 
