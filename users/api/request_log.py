@@ -1,9 +1,11 @@
 """The line that a request leaves in the log: the same JSON as every other, by a way that costs a tenth."""
 
 import logging
+import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, TypeGuard
 
 import orjson
 from structlog.stdlib import ProcessorFormatter
@@ -34,6 +36,17 @@ class JsonLines(ProcessorFormatter):
         return super().format(record)
 
 
+class Lines(logging.StreamHandler[TextIO]):
+    """Where all lines go. Those of requests, past logging, which holds a lock while it writes: one write of
+    the system's keeps the lines of threads apart by itself."""
+
+    def write_line(self, line: bytes) -> None:
+        """A log that takes nothing stops no request, as with logging's own."""
+        with suppress(OSError, ValueError):
+            while line:
+                line = line[os.write(self.stream.fileno(), line) :]
+
+
 def line_of(record: RequestRecord) -> str:
     return orjson.dumps(record.msg).decode()
 
@@ -48,4 +61,12 @@ def write(fields: dict[str, Any], request_id: str) -> None:
         "level": "info",
         "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
     }
-    _logger.handle(RequestRecord(fields))
+    if _writes_alone(logging.root.handlers):
+        logging.root.handlers[0].write_line(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+    else:
+        _logger.handle(RequestRecord(fields))
+
+
+def _writes_alone(handlers: list[logging.Handler]) -> TypeGuard[list[Lines]]:
+    """Whether nobody else listens, as test runners do."""
+    return len(handlers) == 1 and type(handlers[0]) is Lines
