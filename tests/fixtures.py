@@ -86,7 +86,7 @@ class FrontedHandler(ClientHandler):
 
     def __init__(self) -> None:
         super().__init__(enforce_csrf_checks=True)
-        self._front = Front(self._ask_django)
+        self.front = Front(self._ask_django)
         self.asked_django = False
 
     def __call__(self, environ: dict[str, Any]) -> HttpResponse:
@@ -100,7 +100,7 @@ class FrontedHandler(ClientHandler):
             for name, value in headers:
                 response[name] = value
 
-        body = self._front(environ, start)
+        body = self.front(environ, start)
         self.asked_django = "tests.response" in environ
         if self.asked_django:
             return environ["tests.response"]

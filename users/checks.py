@@ -5,12 +5,15 @@ function of the settings, so that a test can ask one about settings of its own."
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Info, Warning
 from django.core.exceptions import ImproperlyConfigured
+
+from config import threads
 
 SHORTEST_SECRET = 50
 FEWEST_CHARACTERS = 10
@@ -101,9 +104,22 @@ def held_threads(settings: Settings) -> Iterator[CheckMessage]:
             f"FEED_WAITS ({settings.FEED_WAITS}) and HASHING_CONCURRENCY with HASHING_QUEUE ({hashing}) may "
             f"hold so many of the {settings.WEB_THREADS} threads of a process that fewer than "
             f"{settings.FREE_THREADS} are left for everybody else.",
-            hint=f"WEB_THREADS={held}, or less of the others; left out they fit.",
+            hint=f"WEB_THREADS={fitting_threads(settings, held)}, or less of the others; left out they fit.",
             id="users.E008",
         )
+
+
+def fitting_threads(settings: Settings, least: int) -> int:
+    """The first number of threads that is enough. What was left out grows with them, as does what is left
+    free, and nothing here says which of the settings were."""
+
+    def held_of(number: int) -> int:
+        feed_waits: int = max(settings.FEED_WAITS, threads.default_feed_waits(number))
+        hashing = threads.default_hashing(number, settings.WEB_WORKERS, feed_waits=feed_waits)
+        hashes: int = max(settings.HASHING_CONCURRENCY, hashing) + settings.HASHING_QUEUE
+        return feed_waits + hashes + threads.left_free(number)
+
+    return next(number for number in count(least) if held_of(number) <= number)
 
 
 def cheap_hashes(settings: Settings) -> Iterator[CheckMessage]:

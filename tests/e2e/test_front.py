@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test.client import ClientHandler
 from redis import Redis as RedisClient
@@ -16,12 +17,12 @@ from tests.e2e.answers import UUID7, problem
 from tests.fixtures import Api, FrontedHandler, People
 from users import wiring
 from users.api import front as front_module
-from users.api.front import Front
 from users.application.commands import BlockUser
 from users.application.limits import Policy
 from users.application.privacy import EraseUser
 from users.application.queries import UserQueries
 from users.infrastructure import metrics
+from users.infrastructure.reads import DatabaseReads
 from users_domain.value_objects import COMMAND_LINE
 
 ROUNDS = 3000
@@ -81,7 +82,6 @@ class Population:
         self.tokens = {
             name: str(people.log_in(name).token) for name in (*self.ids, "Admin", "Operator", "Service")
         }
-        self.fresh = Api(self.tokens["Ann"])
         service.commands.block(BlockUser(user_id=self.ids["Bob"], reason="spam", by=COMMAND_LINE))
         service.privacy.erase(EraseUser(user_id=self.ids["Cid"], by=COMMAND_LINE))
         ended = people.log_in("Dan")
@@ -236,21 +236,24 @@ def test_it_counts_and_logs_what_django_would(
     assert len(our_lines) == len(asked)
 
 
+@pytest.mark.parametrize("redis_is", ["up", "away"])
 def test_what_it_hands_on_is_counted_once(
-    people: People, settings: Any, monkeypatch: pytest.MonkeyPatch
+    people: People,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    redis_is: str,
 ) -> None:
-    settings.RATE_LIMITS = True
-    settings.RATE_LIMIT_POLICIES = settings.RATE_LIMIT_POLICIES | {"caller": Policy("caller", 5, 3600)}
-    monkeypatch.setattr(wiring, "_service", None)
-    people.staff("operator")
-    operator = people.log_in("Operator")
+    ann = limited(people, settings, monkeypatch, "caller", 5)
+    if redis_is == "away":
+        request.getfixturevalue("no_redis")
     nobody = "/users/01900000-0000-7000-8000-000000000000"
     remaining = []
     for path in ("/users/me", "/users/me", nobody, f"{nobody}?min_version=1", "/users/me"):
-        remaining.append(re.search(r'"caller";r=(\d)', operator("GET", path)["RateLimit"])[1])
+        remaining.append(re.search(r'"caller";r=(\d)', ann("GET", path)["RateLimit"])[1])
 
     assert remaining == ["4", "3", "2", "1", "0"]
-    refused = operator("GET", "/users/me")
+    refused = ann("GET", "/users/me")
     problem(refused, "rate_limited")
     assert int(refused["Retry-After"]) > 0
 
@@ -278,8 +281,6 @@ def test_what_nobody_has_foreseen_is_logged_and_left_to_django(
 def test_a_database_that_fails_is_told_by_django(
     both: Both, people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from django.db import OperationalError
-
     people.user("Ann")
     token = f"Bearer {people.log_in('Ann').token}"
     both("GET", "/users/me", HTTP_AUTHORIZATION=token)
@@ -293,14 +294,63 @@ def test_a_database_that_fails_is_told_by_django(
 
 
 def test_copies_stay_few_whatever_hosts_there_are(people: People, settings: Any) -> None:
-    settings.ALLOWED_HOSTS = ["*"]
+    settings.ALLOWED_HOSTS = [".example.com", "localhost"]
     people.user("Ann")
     fronted = FrontedHandler()
     ann = people.log_in("Ann")
     ann.client.handler = fronted
-    for number in range(front_module.MOST_COPIED + 20):
-        ann.client.defaults["HTTP_HOST"] = f"host{number}"
+    for number in range(5):
+        ann.client.defaults["HTTP_HOST"] = f"host{number}.example.com:{number}"
         assert ann("GET", "/users/me").status_code == 200
-    front = fronted._front
-    assert isinstance(front, Front)
-    assert len(front._copied) == front_module.MOST_COPIED
+    ann.client.defaults["HTTP_HOST"] = "example.org"
+    assert ann("GET", "/users/me").status_code == 400
+    assert len(fronted.front._copied) == 1
+
+
+def test_a_database_that_is_away_is_asked_once(
+    people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try may take its whole timeout."""
+    people.user("Ann")
+    ann = people.log_in("Ann")
+    ann("GET", "/users/me")
+    redis.flushdb()
+    tried: list[object] = []
+
+    def fails(*_: object, **__: object) -> None:
+        tried.append(None)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(DatabaseReads, "view", fails)
+    problem(ann("GET", "/users/me"), "unavailable")
+    assert len(tried) == 1
+
+
+def test_a_token_that_is_none_is_verified_once(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    people.user("Ann")
+    ann = people.log_in("Ann")
+    ann("GET", "/users/me")
+    verified: list[object] = []
+    tokens = wiring.service().tokens
+    real = tokens.read
+    monkeypatch.setattr(tokens, "read", lambda raw: (verified.append(raw), real(raw))[1])
+    problem(ann("GET", "/users/me", authorization=f"Bearer {ann.token}x"), "invalid_token")
+    assert len(verified) == 1
+
+
+def test_a_refusal_is_counted_once(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = limited(people, settings, monkeypatch, "caller", 1)
+    assert ann("GET", "/users/me").status_code == 200
+    before = counted(metrics.page())
+    problem(ann("GET", "/users/me"), "rate_limited")
+    assert (counted(metrics.page()) - before)['user_rate_limited_total{policy="caller"}'] == 1
+
+
+def limited(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch, policy: str, quota: int) -> Api:
+    """Ann, an operator, under this limit."""
+    people.staff("operator", "Ann")
+    token = people.log_in("Ann").token
+    settings.RATE_LIMITS = True
+    settings.RATE_LIMIT_POLICIES = settings.RATE_LIMIT_POLICIES | {policy: Policy(policy, quota, 3600)}
+    monkeypatch.setattr(wiring, "_service", None)
+    return Api(token)

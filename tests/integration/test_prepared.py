@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.fixtures import People
@@ -102,6 +102,35 @@ def test_whoever_counts_statements_counts_these(people: People) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert DatabaseReads().view(user_id)
     assert len(queries) == 1
+
+
+def test_a_plan_that_a_migration_has_overtaken_is_made_anew(database: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS plans (word varchar(5))")
+    try:
+        prepared.rows("SELECT word FROM plans WHERE word = %s", ["a"])
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE plans ALTER COLUMN word TYPE varchar(9)")
+        for _ in range(2):
+            assert prepared.rows("SELECT word FROM plans WHERE word = %s", ["a"]) == []
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE plans")
+
+
+def test_a_server_that_is_not_there_is_looked_for_once(database: None) -> None:
+    connection.close()
+    tried: list[object] = []
+
+    def connect(*_: object) -> None:
+        tried.append(None)
+        raise OperationalError("away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections["default"], "get_new_connection", connect)
+        with pytest.raises(OperationalError):
+            prepared.rows(ONE, [1])
+    assert len(tried) == 1
 
 
 # --- Whether a connection is alive -------------------------------------------------------------------------

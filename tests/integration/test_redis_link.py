@@ -1,6 +1,7 @@
 """The way to Redis: a dead one costs next to nothing, and a live one is found again."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -238,3 +239,32 @@ def test_the_links_own_connections_are_none_of_the_pools(fragile_redis):
         with RedisLink("default").own as ask:
             ask("PING")
     assert pool._created_connections == before
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(fragile_redis, monkeypatch):
+    link = RedisLink("default")
+    with link.own as ask:
+        ask("SET", "a", "1")
+        connection = ask.__self__._connection
+        monkeypatch.setattr(connection, "read_response", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), link.own as ask:
+        ask("GET", "a")
+    monkeypatch.undo()
+    with link.own as ask:
+        assert ask("ECHO", "mine") == b"mine"
+
+
+def test_a_forked_process_has_a_connection_of_its_own(fragile_redis):
+    link = RedisLink("default")
+
+    def number():
+        with link.own as ask:
+            return ask("CLIENT", "ID")
+
+    ours = number()
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(write, str(number()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(read, 20)) != ours == number()

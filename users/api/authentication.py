@@ -95,6 +95,8 @@ class TokenAuthentication(JWTAuthentication):
         if raw is None:
             return None
         recognised: Recognised | None = request.META.get(RECOGNISED)
+        if recognised is None and (met := request.META.get(MET)):
+            raise met
         if recognised is None or recognised.raw != raw:
             recognised = recognise(raw, request.parser_context["kwargs"].get("user_id"))
         request._request.caller_id = recognised.caller.id  # type: ignore[attr-defined]

@@ -7,11 +7,13 @@ Whatever is not plain, and all that goes wrong, is Django's to answer (docs/adr/
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
+from django.http.request import split_domain_port, validate_host
 from rest_framework.exceptions import APIException
 from rest_framework_simplejwt.exceptions import TokenError
 from structlog.contextvars import bind_contextvars, reset_contextvars
@@ -35,9 +37,6 @@ log = structlog.get_logger(__name__)
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 Application = Callable[[Environ, Any], Iterable[bytes]]
-Place = tuple[str, str]
-"""All of a request, as far as it comes here, that the copied headers may depend on: host and scheme."""
-
 PREFIX = "/users/"
 ROUTE, VIEW, OPERATION = "/users/<str:user_id>", "user", "retrieve"
 OK, NOT_MODIFIED = "200 OK", "304 Not Modified"
@@ -47,12 +46,11 @@ OWN = frozenset({"etag", "x-request-id", "content-length", "ratelimit", "ratelim
 """Headers that are made anew for each answer."""
 NOT_PLAIN = ("QUERY_STRING", "HTTP_ORIGIN", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING")
 PERSONAL = frozenset({"set-cookie"})
-MOST_COPIED = 100
 FORESEEN = (APIException, TokenError, DomainError, ApplicationError, DatabaseError, InterfaceError)
 
 
 class Copied(NamedTuple):
-    """What answers of Django's carry in one place, and how they are counted."""
+    """What answers of Django's with one status carry, by one transport, and how they are counted."""
 
     headers: Headers
     kind: Kind
@@ -61,7 +59,7 @@ class Copied(NamedTuple):
 class Front:
     def __init__(self, django: Application) -> None:
         self._django = django
-        self._copied: dict[tuple[Place, str], Copied] = {}
+        self._copied: dict[tuple[str, str], Copied] = {}
         self._under_way: deque[None] = deque()
         self._connections_are_pooled = bool(settings.DATABASE_POOL_SIZE)
 
@@ -69,33 +67,42 @@ class Front:
         named = _plainly_named(environ)
         if named is None:
             return self._django(environ, start_response)
+        transport = transport_of(environ)
+        if not self._knows_how(environ, transport):
+            return self._django(environ, self._copying(transport, start_response))
+        body = self._read(environ, start_response, named, transport)
+        return self._django(environ, start_response) if body is None else (body,)
+
+    def _knows_how(self, environ: Environ, transport: str) -> bool:
+        """Whether the answers that may come of it were copied."""
+        wanted = (OK, NOT_MODIFIED) if environ.get("HTTP_IF_NONE_MATCH") else (OK,)
+        return all((transport, status) in self._copied for status in wanted)
+
+    def _read(self, environ: Environ, start_response: Any, named: str, transport: str) -> bytes | None:
+        """None, and nothing begun, where Django has to answer."""
+        started = time.perf_counter()
+        request_id = wanted_id(environ) or str(uuid7())
         self._under_way.append(None)
         try:
-            return self._read(environ, start_response, named)
+            answer = self._answer(environ, transport, named, request_id)
+            if answer is None:
+                environ["HTTP_X_REQUEST_ID"] = request_id  # what has been logged by now bears it
+                return None
+            start_response(answer.status, [*answer.headers, ("X-Request-ID", request_id)])
+            _observe(environ, answer, request_id, time.perf_counter() - started)
+            return answer.body
         finally:
             self._under_way.pop()
             if not self._under_way:  # whoever is the last to go
                 settle()
 
-    def _read(self, environ: Environ, start_response: Any, named: str) -> Iterable[bytes]:
-        started, place = time.perf_counter(), _place(environ)
-        request_id = wanted_id(environ) or str(uuid7())
-        answer = self._answer(environ, place, named, request_id) if (place, OK) in self._copied else None
-        if answer is None:
-            environ["HTTP_X_REQUEST_ID"] = request_id  # what has been logged by now bears it
-            return self._django(environ, self._copying(place, start_response))
-        start_response(answer.status, [*answer.headers, ("X-Request-ID", request_id)])
-        _observe(environ, answer, request_id, time.perf_counter() - started)
-        return (answer.body,)
-
-    def _answer(self, environ: Environ, place: Place, named: str, request_id: str) -> "Answer | None":
-        """None where Django has to answer."""
+    def _answer(self, environ: Environ, transport: str, named: str, request_id: str) -> "Answer | None":
         bound = bind_contextvars(request_id=request_id)
         try:
             found = _find(environ, named)
-            return found and _answer(found, self._copied.get((place, found.status)))
+            return found and _answer(found, self._copied[transport, found.status])
         except FORESEEN as error:
-            environ[MET] = error  # where the token was found good; else Django comes upon it too
+            environ[MET] = error
             return None
         except Exception:
             log.exception("front_failed")
@@ -105,17 +112,13 @@ class Front:
             if self._connections_are_pooled:
                 connection.close()
 
-    def _copying(self, place: Place, start_response: Any) -> Any:
-        """What Django answers in a place for the first time tells how the next answers look."""
+    def _copying(self, transport: str, start_response: Any) -> Any:
+        """What Django answers for the first time tells how the next answers look."""
 
         def start(status: str, headers: Headers, *more: Any) -> Any:
-            is_usual = status in {OK, NOT_MODIFIED} and not any(
-                name.lower() in PERSONAL for name, _ in headers
-            )
-            if is_usual and (place, status) not in self._copied:
-                if len(self._copied) >= MOST_COPIED:
-                    self._copied.pop(next(iter(self._copied)), None)
-                self._copied[place, status] = _copied(place, status, headers)
+            is_personal = any(name.lower() in PERSONAL for name, _ in headers)
+            if status in {OK, NOT_MODIFIED} and not is_personal:
+                self._copied.setdefault((transport, status), _copied(transport, status, headers))
             return start_response(status, headers, *more)
 
         return start
@@ -140,23 +143,26 @@ class Answer(NamedTuple):
 
 def _plainly_named(environ: Environ) -> str | None:
     """Whom a request asks for that is as most are; None for every other."""
-    path: str = environ["PATH_INFO"]
+    path: str = environ.get("PATH_INFO", "")
     if environ["REQUEST_METHOD"] != "GET" or not path.startswith(PREFIX) or environ.get("SCRIPT_NAME"):
         return None
     named = path[len(PREFIX) :]
     is_plain = (
         "/" not in named
         and "HTTP_AUTHORIZATION" in environ
-        and "HTTP_HOST" in environ
         and environ.get("HTTP_ACCEPT") in PLAIN_ACCEPT
         and environ.get("CONTENT_LENGTH") in NOTHING
         and not any(map(environ.get, NOT_PLAIN))
+        and _is_served(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
     )
     return named if is_plain else None
 
 
-def _place(environ: Environ) -> Place:
-    return environ["HTTP_HOST"], transport_of(environ)
+@lru_cache(1000)
+def _is_served(host: str, allowed: tuple[str, ...]) -> bool:
+    """As Django decides it."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)
 
 
 def _find(environ: Environ, named: str) -> Found | None:
@@ -178,9 +184,7 @@ def _find(environ: Environ, named: str) -> Found | None:
     return Found(view, NOT_MODIFIED if is_known else OK, caller.id, standing)
 
 
-def _answer(found: Found, copied: Copied | None) -> Answer | None:
-    if copied is None:
-        return None
+def _answer(found: Found, copied: Copied) -> Answer:
     headers = [*copied.headers, ("ETag", etag(found.view.version)), *found.standing]
     body = b""
     if found.status == OK:
@@ -189,13 +193,13 @@ def _answer(found: Found, copied: Copied | None) -> Answer | None:
     return Answer(found.status, headers, body, copied.kind, found.caller_id)
 
 
-def _copied(place: Place, status: str, headers: Headers) -> Copied:
+def _copied(transport: str, status: str, headers: Headers) -> Copied:
     kind = Kind(
         method="GET",
         view=VIEW,
         viewed=True,
         status=int(status[:3]),
-        transport=place[1],
+        transport=transport,
         charset="utf-8",
         template="None",  # what django-prometheus takes DRF's answers for
     )

@@ -78,7 +78,8 @@ def settle() -> None:
             for add, amount in _additions(*_later.popleft()):
                 sums[add] = sums.get(add, 0) + amount
     for add, amount in sums.items():
-        add(amount)
+        with suppress(OSError, ValueError):  # a counter that cannot be kept stops neither the others nor us
+            add(amount)
 
 
 def _additions(seconds: float, figures: Figures | None) -> Iterable[Addition]:

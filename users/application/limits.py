@@ -103,19 +103,20 @@ class Limits:
         """Raises RateLimited."""
         self.judge(claims, self._meter.take(claims))
 
-    def judge(self, claims: Sequence[Claim], verdict: Verdict) -> None:
+    def judge(self, claims: Sequence[Claim], verdict: Verdict, *, again: bool = False) -> None:
         """Tells the caller where he stands under what was counted. Raises RateLimited."""
         if verdict.refused:
-            self.refuse(verdict.refused.policy, verdict.refused.reset)
+            self.refuse(verdict.refused.policy, verdict.refused.reset, again=again)
         _note(
             standing
             for claim, standing in zip(claims, verdict.standings, strict=True)
             if claim.cost and claim.told
         )
 
-    def refuse(self, policy: Policy, wait: float) -> NoReturn:
+    def refuse(self, policy: Policy, wait: float, *, again: bool = False) -> NoReturn:
         """Raises RateLimited."""
-        self._limited(policy.name)
+        if not again:
+            self._limited(policy.name)
         _note([Standing(policy, 0, wait)])
         raise RateLimited(wait, policy=policy.name)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, NotSupportedError, OperationalError, connection
 from psycopg import ClientCursor, Cursor
 from psycopg.rows import TupleRow
 
@@ -25,13 +25,17 @@ def rows(statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
     """What a statement answers. A connection that was lost since it was used last is replaced, once, and the
     statement, which may have been carried out, asked again; but never within a transaction. Raises the
     database's errors as Django words them."""
+    was_connected = connection.connection is not None
     try:
         return _rows(statement, values)
     except (OperationalError, InterfaceError):
-        if connection.in_atomic_block or connection.is_usable():
+        if not was_connected or connection.in_atomic_block or connection.is_usable():
             raise
-        connection.close()
-        return _rows(statement, values)
+    except NotSupportedError:  # a plan of before a migration
+        if not was_connected or connection.in_atomic_block:
+            raise
+    connection.close()
+    return _rows(statement, values)
 
 
 def _rows(statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:

@@ -15,10 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from users.application.limits import Claim, Limits, Standing, Verdict
 from users.infrastructure.redis_link import Ask, RedisAway, RedisLink
+from users.infrastructure.scripts import Script
 
 WEIGH = """
 local function now_by_redis()
@@ -73,14 +74,13 @@ end
 """
 """What TAKE has counted, the other way round."""
 
-FETCH = f"""{WEIGH}
+FETCH = Script(f"""{WEIGH}
 local keys, claims, now = {{unpack(KEYS, ARGV[1] + 1)}}, {{unpack(ARGV, 2)}}, now_by_redis()
 local answers, tats, refused = weigh(keys, claims, now)
 if not refused then count(keys, claims, tats, now) end
 return {{redis.call('MGET', unpack(KEYS, 1, ARGV[1])), answers}}
-"""
+""")
 """As TAKE, and the values of the first ARGV[1] keys with it."""
-FETCH_SHA = hashlib.sha1(FETCH.encode(), usedforsecurity=False).hexdigest()
 MICROSECONDS = 1_000_000
 
 
@@ -203,31 +203,25 @@ class Turn:
         self._claims = claims
         self._keys = keys
         self._verdict: Verdict | None = None
+        self._judged = False
 
     def fetch(self, ask: Ask, keys: Sequence[str]) -> list[bytes | None]:
         """MGET, and the count with it, by one script. A Redis that may only be read, for it is full or a
         replica, is read; then this process counts."""
         try:
-            found, answers = self._run(ask, keys)
+            # The hottest path of all: by the script's digest, which is made once.
+            found, answers = FETCH(ask, [*keys, *self._keys], [len(keys), *arguments(self._claims)])
         except ResponseError:
             self._verdict = self._meter.alone.take(self._claims)
             return cast(list[bytes | None], ask("MGET", *keys))
         self._verdict = verdict_by_redis(self._claims, answers)
-        return found
-
-    def _run(self, ask: Ask, keys: Sequence[str]) -> tuple[list[bytes | None], Any]:
-        """By the script's digest, which is made once: this is the hottest path of all."""
-        places = [*keys, *self._keys]
-        passed: list[str | int] = [*places, len(keys), *arguments(self._claims)]
-        try:
-            answer = ask("EVALSHA", FETCH_SHA, len(places), *passed)
-        except NoScriptError:
-            answer = ask("EVAL", FETCH, len(places), *passed)
-        return cast(tuple[list[bytes | None], Any], answer)
+        return cast(list[bytes | None], found)
 
     def enforce(self) -> None:
         """Asks by itself if nobody took it along. Raises RateLimited."""
-        self._limits.judge(self._claims, self._verdict or self._meter.take(self._claims))
+        self._verdict = self._verdict or self._meter.take(self._claims)
+        again, self._judged = self._judged, True
+        self._limits.judge(self._claims, self._verdict, again=again)
 
     def give_back(self) -> None:
         """For a request that was counted, and turned out not to be the caller's."""

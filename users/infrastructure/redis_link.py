@@ -4,6 +4,7 @@ A Redis that is away must cost next to nothing: after five failures in a row cal
 and every second one of them may try again. The libraries at hand either hold one lock around every call,
 which would make our threads queue, or let all of them probe at the same time."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import structlog
 from django_redis import get_redis_connection
 from django_redis.pool import ConnectionFactory
 from redis import ConnectionError as ConnectionLost
-from redis import ConnectionPool, Redis, RedisError
+from redis import ConnectionPool, Redis, RedisError, ResponseError
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +160,7 @@ class _OwnConnection(threading.local):
 
     def _current(self) -> Any:
         pool = get_redis_connection(self._alias).connection_pool
-        if self._connection is None or pool is not self._pool:
+        if self._connection is None or pool is not self._pool or self._connection.pid != os.getpid():
             if self._connection is not None:
                 self._connection.disconnect()
             # Not by the pool, which would count it among its own for ever.
@@ -169,5 +170,12 @@ class _OwnConnection(threading.local):
 
 
 def _exchange(connection: Any, command: tuple[Any, ...]) -> Any:
+    """Leaves no answer behind that the next command would take for its own."""
     connection.send_command(*command)
-    return connection.read_response()
+    try:
+        return connection.read_response()
+    except ResponseError:
+        raise
+    except BaseException:
+        connection.disconnect()
+        raise

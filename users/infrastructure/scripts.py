@@ -12,7 +12,7 @@ from users.infrastructure.redis_link import Ask
 class Script:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._name = sha1(text.encode()).hexdigest()  # noqa: S324 - as Redis names them
+        self._name = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, ask: Ask, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """In one round trip, or two the first time. Raises redis' own errors."""
