@@ -26,7 +26,7 @@ from granian._internal import load_target
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
-from config import processes, threads
+from config import numbers, processes
 
 APPLICATION = "config.wsgi:application"
 # For requests in flight when told to stop.
@@ -136,6 +136,7 @@ def _serve(target: str, scratch: Path, *, supervised: bool) -> int:
             os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
             import_module("users.checks").refuse_dangers()  # said once, not by each worker
         host, port = address()
+        workers, threads = numbers.web_workers(), numbers.web_threads()
     except (ValueError, ImproperlyConfigured) as error:
         print(error, file=sys.stderr)
         return 1
@@ -154,8 +155,8 @@ def _serve(target: str, scratch: Path, *, supervised: bool) -> int:
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         websockets=False,
-        workers=int(os.environ.get("WEB_WORKERS") or threads.default_workers()),
-        blocking_threads=int(os.environ.get("WEB_THREADS") or threads.DEFAULT_THREADS),
+        workers=workers,
+        blocking_threads=threads,
         blocking_threads_idle_timeout=600,  # a thread takes its database connection with it
         respawn_failed_workers=True,
         workers_kill_timeout=1,  # after FINISH_SECONDS

@@ -15,7 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config import threads
+from config import numbers, threads
+from config.numbers import positive
 from users.application.limits import Policy
 from users.infrastructure.made_once import made_once
 from users.infrastructure.passwords.breaches import BreachSet, NotABreachSet
@@ -36,18 +37,6 @@ def required(name: str) -> str:
     if not value:
         raise ImproperlyConfigured(f"{name} must be set when DJANGO_ENV=production.")
     return value
-
-
-def positive(name: str, default: int, *, least: int = 1) -> int:
-    """A whole number that makes sense; with a smaller one nobody could log in."""
-    said: str = env.str(name, default=str(default))
-    try:
-        number = int(said)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise ImproperlyConfigured(f"{name} is a whole number, at least {least}, not {said!r}.")
-    return number
 
 
 def words(name: str) -> list[str]:
@@ -119,8 +108,8 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
-WEB_WORKERS = positive("WEB_WORKERS", threads.default_workers())
-WEB_THREADS = positive("WEB_THREADS", threads.DEFAULT_THREADS)
+WEB_WORKERS = numbers.web_workers()
+WEB_THREADS = numbers.web_threads()
 # What feed waits and hashes never hold of them, see users.E008.
 FREE_THREADS = threads.left_free(WEB_THREADS)
 APPEND_SLASH = False
@@ -148,7 +137,7 @@ WHITENOISE_AUTOREFRESH = False
 # --- PostgreSQL: the only truth ----------------------------------------------------------------
 
 DATABASE_URL = server_address("DATABASE_URL", "database_url")
-DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", default=0)
+DATABASE_POOL_SIZE = positive("DATABASE_POOL_SIZE", 0, least=0)
 DATABASE_PREPARE: bool = env.bool("DATABASE_PREPARE", default=True)
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 DATABASES["default"] |= {
@@ -188,7 +177,8 @@ REDIS_URL = server_address("REDIS_URL", "redis_url")
 
 def redis_client(timeout_seconds: float) -> dict[str, Any]:
     """A django-redis cache entry. redis-py's default of ten retries makes a dead Redis cost seconds a
-    call and sends commands twice that must not be."""
+    call, and sends any command again, also one that must not be; we do so once, by `RedisLink.own` alone,
+    with those that may."""
     return {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
@@ -207,7 +197,7 @@ CACHE_TTL_SECONDS: int = env.int("CACHE_TTL_SECONDS", default=3600)
 EVENT_STREAM = "users.events"
 EVENT_STREAM_MAXLEN: int = env.int("EVENT_STREAM_MAXLEN", default=1_000_000)
 EVENT_SOURCE: str = env.str("EVENT_SOURCE", default="user-service")
-FEED_WAITS: int = env.int("FEED_WAITS", default=threads.default_feed_waits(WEB_THREADS))
+FEED_WAITS = positive("FEED_WAITS", threads.default_feed_waits(WEB_THREADS), least=0)
 IDEMPOTENCY_HOURS = 24
 
 # --- Webhooks -----------------------------------------------------------------------------------
@@ -230,8 +220,8 @@ _places = threads.default_hashing(WEB_THREADS, WEB_WORKERS, feed_waits=FEED_WAIT
 HASHING_CONCURRENCY = positive("HASHING_CONCURRENCY", _places)
 _queue = threads.default_queue(WEB_THREADS, feed_waits=FEED_WAITS, hashing=HASHING_CONCURRENCY)
 HASHING_QUEUE = positive("HASHING_QUEUE", _queue, least=0)
-HASHING_WAIT_SECONDS: float = env.float("HASHING_WAIT_SECONDS", default=30)
-HASHING_NICENESS = positive("HASHING_NICENESS", 5, least=0)
+HASHING_WAIT_SECONDS = numbers.seconds("HASHING_WAIT_SECONDS", 30)
+HASHING_NICENESS = positive("HASHING_NICENESS", 5, least=0, most=19)
 PASSWORD_CONTEXT_WORDS = words("PASSWORD_CONTEXT_WORDS")
 BREACHED_PASSWORDS_FILE: str = env.str("BREACHED_PASSWORDS_FILE", default="")
 if BREACHED_PASSWORDS_FILE:

@@ -4,16 +4,29 @@ Who waits for news of the feed or for his turn to hash holds a thread. However m
 everybody else, in each process."""
 
 import os
+from pathlib import Path
 
 DEFAULT_THREADS = 80
 """So that 64 who want one address at the same time find room in a single process."""
 LEFT_FREE = 8
 """Or a quarter of them, where that is less."""
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux tells a container how much of the processors it gets: microseconds in each so many."""
 
 
 def cores() -> int:
     """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(seen, quota() or seen)
+
+
+def quota() -> int | None:
+    """As many cores as the container's share comes to. None without a limit, or where nobody says."""
+    try:
+        share, period = map(int, QUOTA.read_text().split())
+        return max(1, -(-share // period))
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return None
 
 
 def default_workers() -> int:

@@ -1,5 +1,6 @@
 """Which settings are refused or warned of, by `check --deploy` and by whoever starts a role."""
 
+import re
 import secrets
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from django.core import checks as django_checks
 
+from config import threads
 from config.embedded import PROJECT
 from tests.e2e.served import PRODUCTION_ENVIRONMENT, clean_environment, write_signing_key
 from users import checks
@@ -33,6 +35,7 @@ def production(**changed: Any) -> Any:
         "RATE_LIMITS": True,
         "RATE_LIMIT_POLICIES": {"login": "10/15m"},
         "BCRYPT_COST": 12,
+        "WEB_WORKERS": 2,
         "WEB_THREADS": 64,
         "FREE_THREADS": 8,
         "FEED_WAITS": 8,
@@ -136,6 +139,42 @@ def test_every_message_says_what_to_do_and_none_tells_a_key() -> None:
     assert all(message.hint for message in messages)
     assert "a secret" not in f"{messages}"
     assert "another" not in f"{messages}"
+
+
+@pytest.mark.parametrize("feed_waits", [None, 0, 3, 40], ids=str)
+@pytest.mark.parametrize("concurrency", [None, 1, 2, 16], ids=str)
+@pytest.mark.parametrize("queue", [None, 0, 20, 300], ids=str)
+def test_the_threads_that_a_message_asks_for_are_enough(
+    monkeypatch: pytest.MonkeyPatch, feed_waits: int | None, concurrency: int | None, queue: int | None
+) -> None:
+    """Of settings that are left out, None, they bring more."""
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+
+    def shared(number: int) -> Any:
+        feed = threads.default_feed_waits(number) if feed_waits is None else feed_waits
+        hashing = concurrency or threads.default_hashing(number, 2, feed_waits=feed)
+        rest = threads.default_queue(number, feed_waits=feed, hashing=hashing) if queue is None else queue
+        return production(
+            WEB_THREADS=number,
+            FREE_THREADS=threads.left_free(number),
+            FEED_WAITS=feed,
+            HASHING_CONCURRENCY=hashing,
+            HASHING_QUEUE=rest,
+        )
+
+    for number in (1, 2, 9, 20):
+        for message in checks.held_threads(shared(number)):
+            assert message.hint
+            enough = int(re.search(r"WEB_THREADS=(\d+)", message.hint)[1])  # type: ignore[index]
+            assert enough > number
+            assert not list(checks.held_threads(shared(enough)))
+
+
+def test_it_asks_for_no_more_than_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    [message] = checks.held_threads(production(WEB_THREADS=20, FEED_WAITS=9))
+    assert message.hint
+    assert message.hint.startswith("WEB_THREADS=65,")
 
 
 def test_django_runs_them_all_for_a_deployment_and_the_dangers_always(settings: Any) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 READ_FROM_ENVIRONMENT = re.compile(
-    r"""(?:env\.\w+|mail_(?:setting|link)|words|required|positive|server_address|rate_limit|os\.environ\.(?:get|setdefault)|os\.environ\[?)\(?\[?"([A-Z][A-Z_]+)\""""
+    r"""(?:env\.\w+|mail_(?:setting|link)|words|required|positive|seconds|server_address|rate_limit|os\.environ\.(?:get|setdefault)|os\.environ\[?)\(?\[?"([A-Z][A-Z_]+)\""""
 )
 OURS_ALONE = {"DJANGO_SETTINGS_MODULE", "SUPERVISOR_PID", "PATH"}
 """What our own processes tell each other, and what every process has."""

@@ -1,5 +1,8 @@
 """How a server's threads are shared: whatever their number, some are left for the short requests."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from config import threads
@@ -32,6 +35,31 @@ def test_by_default_a_single_process_has_room_for_64_who_register_at_once() -> N
     """How connections fall to processes is chance, and one of them may be starting."""
     number = threads.DEFAULT_THREADS
     assert number - threads.left_free(number) - threads.default_feed_waits(number) == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "cores"),
+    [
+        ("max 100000\n", 8),
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 2),
+        ("50000 100000\n", 1),
+        ("100 50\n", 2),
+        ("1600000 100000\n", 8),
+        ("", 8),
+        ("nonsense", 8),
+        ("100000 0", 8),
+        (None, 8),
+    ],
+)
+def test_a_container_has_as_many_cores_as_it_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(threads, "QUOTA", tmp_path / "cpu.max")
+    if said is not None:
+        threads.QUOTA.write_text(said)
+    assert threads.cores() == cores
 
 
 @pytest.mark.parametrize(("workers", "hashing"), [(1, 8), (2, 4), (3, 3), (8, 1), (16, 1)])

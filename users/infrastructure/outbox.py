@@ -100,7 +100,7 @@ _NUMBERING = """
         UPDATE outbox SET sequence = ours.sequenced + unsequenced.place
         FROM unsequenced, ours WHERE outbox.id = unsequenced.id RETURNING outbox.*
     ), counted AS (
-        UPDATE relay_position SET sequenced = sequenced + (SELECT count(*) FROM given)
+        UPDATE relay_position SET sequenced = (SELECT max(sequence) FROM given)
         WHERE id = 1 AND EXISTS (SELECT FROM given)
     )
 """

@@ -263,3 +263,4 @@ class CacheThenEvents:
         finally:
             if not due.done:
                 self._put(views)
+                due.done = True  # nobody who drains later need put it once more
