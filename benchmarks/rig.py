@@ -27,6 +27,7 @@ LAYOUTS = {
     2: "Two cores for everything, two workers",
 }
 PACKAGES = {"wrk": "wrk", "go": "golang-go", "node": "nodejs", "npm": "npm"}
+FROM_PYPI = {"py-spy"}
 
 
 class CannotMeasure(RuntimeError):
@@ -37,6 +38,8 @@ def program(name: str) -> str:
     """The path of a program that this machine has to bring along."""
     if found := shutil.which(name):
         return found
+    if name in FROM_PYPI:
+        raise CannotMeasure(f"{name} is not installed; pip has it under this name")
     raise CannotMeasure(f"{name} is not installed; Debian and Ubuntu have it in the package {PACKAGES[name]}")
 
 
@@ -106,6 +109,9 @@ class Rig:
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
 
     def empty_logs(self) -> None:
         """They grow by megabytes a second."""

@@ -297,6 +297,20 @@ def test_a_wrong_password_for_a_cheap_hash_takes_the_usual_time(hasher, foreign,
     assert pauses == []
 
 
+@pytest.mark.skipif(blowfish.system_hash() is None, reason="this system has no faster way")
+@pytest.mark.parametrize("name", ["$2a$", "$2y$"])
+def test_an_older_name_of_bcrypt_is_not_computed_in_another_way_than_nobodys(
+    hasher, foreign, monkeypatch, name
+):
+    """Or the time would tell that there is an account, and spoil what counts as usual."""
+    ours, theirs = hasher.hash(PASSWORD), foreign["bcrypt"][1]
+    monkeypatch.setattr(blowfish.bcrypt, "hashpw", lambda *_: pytest.fail("the slower library was asked"))
+
+    for password_hash in (None, ours.replace("$2b$", name), theirs.replace("$2b$", name)):
+        assert not hasher.verify("wrong", password_hash)
+        assert password_hash is None or hasher.verify(PASSWORD, password_hash)
+
+
 def test_in_a_fresh_process_too(hasher, foreign, pauses, computed, settings):
     """Which has to learn the usual time first: the first one takes as long as it takes to do so."""
     settings.BCRYPT_COST = 8

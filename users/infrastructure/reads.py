@@ -1,4 +1,5 @@
-"""UserReads over PostgreSQL: one statement a question, tuples to ready JSON, no model instances."""
+"""UserReads over PostgreSQL: one statement a question, but for searches, which take a few (`search`); tuples
+to ready JSON, no model instances."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString

@@ -42,7 +42,8 @@ Ask = Callable[..., Any]
 class RedisLink:
     """`with link.client() as redis:` either talks to Redis or raises RedisAway. So does `with link.own as
     ask:`, one command at a time on a connection that is this thread's alone, for what is asked most: two
-    thirds of what a pool's client costs."""
+    thirds of what a pool's client costs. A connection that turns out to be lost is made anew, and the
+    command, which may have been carried out, sent again, once: only what may be repeated belongs there."""
 
     def __init__(
         self,
