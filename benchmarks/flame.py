@@ -3,6 +3,7 @@
 Loads our service, on one core, with each operation as `make bench` does, and draws what the web process is
 at meanwhile: docs/flame/<operation>.svg. Wider is longer; threads without work are left out."""
 
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ FOLDER = PROJECT / "docs" / "flame"
 SECONDS = 8
 SAMPLES = 200
 USERS = 60_000
+TITLE = re.compile(r">[^<]*py-spy record[^<]*<")
+"""As py-spy has it: the command that it was started with."""
 
 
 def main() -> None:
@@ -63,8 +66,10 @@ def drawn(ours: Ours, name: str, load: Callable[[], object]) -> None:
     loading = threading.Thread(target=load)
     loading.start()
     target = ["--pid", str(worker_of(ours)), "--duration", str(SECONDS - 3), "--rate", str(SAMPLES)]
-    picture = ["--format", "flamegraph", "--output", str(FOLDER / f"{name}.svg")]
-    subprocess.run([rig.program("py-spy"), "record", *target, *picture], capture_output=True, check=True)
+    picture = FOLDER / f"{name}.svg"
+    format_ = ["--format", "flamegraph", "--output", str(picture)]
+    subprocess.run([rig.program("py-spy"), "record", *target, *format_], capture_output=True, check=True)
+    picture.write_text(TITLE.sub(f">{name}<", picture.read_text()))
     loading.join()
 
 
