@@ -20,7 +20,7 @@ from benchmarks.load import LoadFailed, Sample, timed, wrk
 from benchmarks.peers.services import PEERS, Peer
 from benchmarks.report import Comparison, Goal
 from benchmarks.rig import LAYOUTS
-from benchmarks.subjects import BCRYPT_COST, LOGINS, Ours, Service, hashes_a_second
+from benchmarks.subjects import BCRYPT_COST, LOGINS, Ours, Service, hashes_a_second, on_trial
 
 GOALS = {"read": Goal(5.0), "register": Goal(), "login": Goal()}
 NAMES = {"read": "read oneself", "register": "register", "login": "log in"}
@@ -50,7 +50,11 @@ class Bench:
                 path, header = service.myself()
                 for seconds in (WARM_UP_SECONDS, self._options.seconds):
                     sample = wrk(
-                        f"{service.url}{path}", header=header, seconds=seconds, connections=connections
+                        f"{service.url}{path}",
+                        header=header,
+                        seconds=seconds,
+                        connections=connections,
+                        named=service.people[0],
                     )
                 return sample
             case "register":
@@ -108,8 +112,8 @@ def environment(stage: rig.Rig, peers: Sequence[Peer], options: argparse.Namespa
         f"{report.server_versions(stage.postgres.url, stage.redis.url)}. {those} "
         f"{report.wrk_version()}, {options.connections} connections, {options.seconds:g} s a sample. "
         f"bcrypt cost {BCRYPT_COST}. {LAYOUTS[1]}. {options.rounds} alternating rounds; medians, "
-        "also of the rounds' ratios."
-    )
+        f"also of the rounds' ratios. {on_trial()}"
+    ).strip()
 
 
 def options_of(arguments: list[str]) -> argparse.Namespace:
@@ -126,7 +130,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--bcrypt-seconds", type=float, default=15, help="about, for register and login")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--no-write", dest="write", action="store_false", help="docs/performance.md stays")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.write = options.write and not on_trial()
+    return options
 
 
 def main() -> int:

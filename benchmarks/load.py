@@ -67,10 +67,12 @@ def wrk(
     connections: int,
     script: Path | None = None,
     arguments: tuple[str, ...] = (),
+    named: str = "",
 ) -> Sample:
-    """One thread's worth of load on one address, or on what the script asks for."""
+    """One thread's worth of load on one address, or on what the script asks for. `named` has to stand in what
+    is read at the address."""
     if script is None:
-        _must_be_200(url, header)
+        _must_tell(url, header, named)
     command = [program("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "30s"]
     command += ["-H", header, *(["-s", str(script)] if script else []), url]
     done = subprocess.run([*command, "--", *arguments], capture_output=True, text=True, check=False)
@@ -79,14 +81,18 @@ def wrk(
     return parsed(done.stdout)
 
 
-def _must_be_200(url: str, header: str) -> None:
-    """To wrk a redirection is as good as an answer."""
+def _must_tell(url: str, header: str, named: str) -> None:
+    """Asked once before the load: to wrk a redirection, or a 200 about nobody, is as good as an answer."""
     address = urlsplit(url)
     name, _, value = header.partition(": ")
     with closing(http.client.HTTPConnection(address.netloc, timeout=TIMEOUT_SECONDS)) as wire:
         wire.request("GET", address.path, headers={name: value})
-        if (status := wire.getresponse().status) != 200:
-            raise LoadFailed(f"GET {url}: {status}")
+        response = wire.getresponse()
+        content = response.read()
+        if response.status != 200:
+            raise LoadFailed(f"GET {url}: {response.status}")
+        if named.encode() not in content:
+            raise LoadFailed(f"GET {url} does not name {named}: {content[:300]!r}")
 
 
 def parsed(output: str) -> Sample:

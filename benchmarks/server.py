@@ -2,7 +2,8 @@
 
 One worker on one core: granian with one thread to 64, and gunicorn's gthread, each before an application that
 does nothing and before ours (a cached read, through all of Django: FAST_READS=off). Then how long a start
-takes, and what memory a worker keeps. Needs wrk. gunicorn is installed into .local/bench."""
+takes, and what memory a worker keeps. Needs wrk. gunicorn is installed into .local/bench. What has measured
+both applications writes the table in docs/performance.md."""
 
 import argparse
 import os
@@ -33,6 +34,10 @@ def application(environ, start_response):
     return [b"ok"]
 """
 APPLICATIONS = {"nothing": "nothing:application", "ours": "config.wsgi:application"}
+TITLES = {
+    "nothing": "Before an application that does nothing:",
+    "ours": "Before ours, through all of Django:",
+}
 THREADS = {"nothing": (1, 4, 16, 64), "ours": (1, 2, 4, 8, 16, 32, 64)}
 GUNICORN_THREADS = {"nothing": (4, 16, 64), "ours": (4, 16, 64)}
 CONNECTIONS = (16, 64)
@@ -180,6 +185,24 @@ def measured(stage: Stage, application: str, options: argparse.Namespace) -> str
     return report.table(HEAD, [row.cells for row in rows])
 
 
+def compare(stage: Stage, options: argparse.Namespace) -> None:
+    """One application after the other; their tables go into the page as one text."""
+    where = environment(stage, options)
+    print(f"{where}\n", flush=True)
+    wanted = [name for name in APPLICATIONS if name in options.only]
+    tables = [f"{TITLES[name]}\n\n{measured(stage, name, options)}" for name in wanted]
+    report.publish("server", where, "\n\n".join(tables), write=options.write)
+
+
+def environment(stage: Stage, options: argparse.Namespace) -> str:
+    """A paragraph: where, with what."""
+    return (
+        f"{report.machine()}. {report.our_versions()}. {GUNICORN}. "
+        f"{report.server_versions(stage.rig.postgres.url, stage.rig.redis.url)}. {report.wrk_version()}, "
+        f"{options.seconds:g} s a sample. {rig.LAYOUTS[1]}. Medians of {options.rounds} rounds."
+    )
+
+
 def install_gunicorn() -> None:
     """Beside our own libraries, which it has to see."""
     if not (BUILT / "gunicorn").exists():
@@ -192,7 +215,10 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=APPLICATIONS, default=list(APPLICATIONS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="a sample")
-    return parser.parse_args(arguments)
+    parser.add_argument("--no-write", dest="write", action="store_false", help="docs/performance.md stays")
+    options = parser.parse_args(arguments)
+    options.write = options.write and set(options.only) == set(APPLICATIONS)
+    return options
 
 
 def main() -> int:
@@ -204,9 +230,7 @@ def main() -> int:
         with rig.running(rig.cores(1)) as servers:
             stage = Stage(servers)
             stage.prepare()
-            where = f"{report.machine()}. {report.our_versions()}. {GUNICORN}. {rig.LAYOUTS[1]}."
-            tables = [f"{name}:\n\n{measured(stage, name, options)}" for name in options.only]
-            print("\n\n".join(["", *tables, where]))
+            compare(stage, options)
     except (CannotMeasure, LoadFailed) as error:
         print(error, file=sys.stderr)
         return 1

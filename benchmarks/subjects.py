@@ -142,7 +142,7 @@ class Ours(Subject):
             "DRAIN_SECONDS": "0",
             "SUPERVISOR_PID": str(os.getpid()),
         }
-        environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment |= passed_on()
         role = [sys.executable, "-m", "config.role"]
         run([*role, "migrate"], environment)
         admin = [sys.executable, "manage.py", "create_operator", "--role", "admin", "--password-stdin"]
@@ -152,6 +152,17 @@ class Ours(Subject):
 
 PASSED_ON = ("WEB_THREADS", "FAST_READS", "HASHING_CONCURRENCY")
 """Settings that are worth trying out: `FAST_READS=off make bench`."""
+
+
+def passed_on() -> dict[str, str]:
+    """Those that are set."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def on_trial() -> str:
+    """The sentence about them, nothing when there are none: what is measured with any goes into no page."""
+    settings = ", ".join(f"{name}={value}" for name, value in passed_on().items())
+    return f"A trial of {settings}." if settings else ""
 
 
 class GoService(Subject):

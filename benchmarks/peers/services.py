@@ -145,7 +145,10 @@ class BetterAuth(Peer):
     about = "node:http, one process, bcrypt in place of its scrypt; a session looked up by its cookie"
 
     def install(self) -> None:
-        """Anew when its package.json has changed. No scripts of packages run: what it needs comes built."""
+        """Anew when its package.json has changed. No scripts of packages run: what it needs comes built.
+
+        Only package.json pins, and not by hash: npm's lock file names the addresses of a registry.
+        `--omit-lockfile-registry-resolved`, untried here, should leave those out and the hashes in."""
         wanted, installed = self.source / "package.json", self.home / "installed.json"
         if not (installed.exists() and filecmp.cmp(wanted, installed, shallow=False)):
             shutil.rmtree(self.home, ignore_errors=True)

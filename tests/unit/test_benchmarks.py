@@ -8,10 +8,12 @@ from itertools import repeat
 from pathlib import Path
 from threading import Thread
 from threading import enumerate as enumerate_threads
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import against_go, against_peers, load, report, rig
+from benchmarks import against_go, against_peers, load, report, rig, subjects
+from benchmarks import server as servers
 from benchmarks.load import LoadFailed, Request, Sample
 from benchmarks.report import Comparison, Goal
 from benchmarks.storm import Storm, storm_table
@@ -155,6 +157,49 @@ def test_short_runs_can_be_asked_for():
     assert against_peers.options_of(["--peers", "djoser"]).peers == ["djoser"]
 
 
+@pytest.mark.parametrize("bench", [against_go, against_peers, servers], ids=lambda bench: bench.__name__)
+def test_only_what_is_whole_goes_into_the_page(bench, monkeypatch):
+    for name in subjects.PASSED_ON:
+        monkeypatch.delenv(name, raising=False)
+
+    assert bench.options_of([]).write is True
+    assert bench.options_of(["--no-write"]).write is False
+
+
+@pytest.mark.parametrize("bench", [against_go, against_peers], ids=lambda bench: bench.__name__)
+def test_a_trial_of_a_setting_says_so_and_stays_out_of_the_page(bench, monkeypatch):
+    monkeypatch.setattr(report, "server_versions", lambda *urls: "databases")
+    monkeypatch.setattr(report, "wrk_version", lambda: "wrk")
+    monkeypatch.setattr(against_go, "go_versions", lambda: "Go")
+    for name in subjects.PASSED_ON:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FAST_READS", "off")
+    monkeypatch.setenv("WEB_THREADS", "8")
+    options = bench.options_of([])
+    stage = SimpleNamespace(postgres=SimpleNamespace(url=""), redis=SimpleNamespace(url=""))
+
+    where = bench.environment(stage, {against_go: 1}.get(bench, []), options)
+
+    assert where.endswith("A trial of WEB_THREADS=8, FAST_READS=off.")
+    assert options.write is False
+
+
+def test_the_servers_tables_go_into_the_page_as_one_text(monkeypatch):
+    told = {}
+    nothing, ours = servers.TITLES.values()
+    monkeypatch.setattr(servers, "environment", lambda stage, options: "where")
+    monkeypatch.setattr(servers, "measured", lambda stage, name, options: f"| {name} |")
+    monkeypatch.setattr(report, "write_table", told.__setitem__)
+
+    servers.compare(None, servers.options_of([]))
+    assert told == {"server": f"{nothing}\n\n| nothing |\n\n{ours}\n\n| ours |\n\nwhere"}
+
+    told.clear()
+    servers.compare(None, servers.options_of(["--no-write"]))
+    servers.compare(None, servers.options_of(["--only", "ours"]))
+    assert not told
+
+
 def test_whoever_lacks_a_program_is_told_its_package(monkeypatch):
     monkeypatch.setenv("PATH", "")
 
@@ -190,7 +235,7 @@ def test_a_peer_that_cannot_be_had_is_told_of_and_the_others_go_on(monkeypatch, 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """Answers 201, but 503 to whoever asks for trouble."""
+    """Answers 201, but 503 to whoever asks for trouble; a GET with its path."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -201,6 +246,12 @@ def server() -> Iterator[str]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -244,6 +295,18 @@ def test_a_failure_of_the_second_client_is_not_kept_silent(server):
         load.meanwhile(server, repeat(ask("trouble")), connections=2),
     ):
         pass
+
+
+def test_an_answer_about_somebody_else_is_no_reason_to_load(server, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # whoever goes on misses wrk
+
+    def read(named):
+        load.wrk(f"{server}/ann@example.com", header="X: 1", seconds=1, connections=1, named=named)
+
+    with pytest.raises(LoadFailed, match=r"does not name bob@example\.com"):
+        read("bob@example.com")
+    with pytest.raises(rig.CannotMeasure, match="wrk is not installed"):
+        read("ann@example.com")
 
 
 def test_an_answer_tells_a_member_of_its_json(server):
