@@ -100,6 +100,7 @@ class UserRecord(models.Model):
                 ),
                 OpClass(SEARCHED, name="gin_trgm_ops"),
                 name="users_search_idx",
+                fastupdate=False,  # else searches go through all that was written lately
             ),
             *(
                 models.Index(

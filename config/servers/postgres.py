@@ -134,7 +134,12 @@ class Postgres(Server):
                 os.chown(password.name, account.uid, account.gid)
             command = [str(binaries / "initdb"), "-D", str(data), "-U", DATABASE, "--encoding=UTF8", *locale]
             command += ["--auth=scram-sha-256", f"--pwfile={password.name}"]
-            _run(command if self._durable else [*command, "--no-sync"], account)
+            command += [] if self._durable else ["--no-sync"]
+            # What a letter is, pg_trgm asks the ctype, whoever provides the locale; C knows ASCII alone.
+            try:
+                _run([*command, "--lc-ctype=C.UTF-8"], account)
+            except EmbeddedError:  # not every machine has that one
+                _run(command, account)
 
 
 def binaries_for(account: Account | None) -> Path:

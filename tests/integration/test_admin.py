@@ -137,6 +137,8 @@ def test_the_list_shows_the_newest_first(browser: Browser, people: People) -> No
         ("an", ["Ann"]),
         ("obb", ["Bobby"]),
         ("ob", []),
+        ("n@e", []),
+        ("ann@e.c", []),
         ("%%%", []),
         ("nobody", []),
     ],
@@ -148,6 +150,15 @@ def test_a_search_finds_parts_of_address_and_name(
     people.user("Bobby")
 
     assert listed(browser.get(LIST, q=search)) == found
+
+
+@pytest.mark.parametrize(("search", "told"), [("n@e", True), ("ob", True), ("ann", False), ("", False)])
+def test_a_search_that_no_index_can_answer_says_what_was_looked_for(
+    browser: Browser, search: str, told: bool
+) -> None:
+    shown = text(browser.get(LIST, q=search))
+
+    assert ("three letters or digits in a row are" in shown) is told
 
 
 def test_a_search_finds_a_user_by_his_whole_id(browser: Browser, people: People) -> None:

@@ -261,6 +261,9 @@ def test_postgres_speaks_utf8_and_sorts_by_code_point(make: Make) -> None:
         ).fetchone()
         assert row == ("UTF8", True, "É")
         connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+        trigrams = connection.execute("SELECT cardinality(show_trgm('Иван'))").fetchone()
+        assert trigrams
+        assert trigrams[0] > 0
         limit = connection.execute("SHOW max_connections").fetchone()
         assert limit
         assert int(limit[0]) >= 400

@@ -3,6 +3,7 @@ table was read for it. Time is not measured here, but in benchmarks/scale.py."""
 
 import json
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from users.application.ports import Position, UserCriteria
+from users.infrastructure import criteria as conditions
 from users.infrastructure import search
 from users.infrastructure.listing import FEW
 from users.infrastructure.periods import EPOCH, HOUR, LENGTHS
@@ -33,8 +35,8 @@ SELECT md5(n::text)::uuid,
        CASE WHEN n % 40 > 0 AND n % 25 = 7 THEN 'spam' END,
        CASE WHEN n % 40 > 0 AND n % 25 = 7 THEN now() END, 1, created_at, created_at, 1
 FROM (
-    SELECT n, ('{Anna,Ali,Zoë,Jan,Maria,José,Xin}'::text[])[1 + (n * n / 7 % 19) % 7] AS first,
-        (ARRAY['Schmidt', 'O''Neil', 'Kim', 'Van Dyk', 'Smith-Jones'])[1 + (n / 3 % 31) % 5]
+    SELECT n, ('{Anna,Ali,Zoë,Jan,Maria,José,Xin,Иван,王小明}'::text[])[1 + (n * n / 7 % 19) % 9] AS first,
+        (ARRAY['Schmidt', 'O''Neil', 'Kim', 'Van Dyk', 'Smith-Jones', 'Петров'])[1 + (n / 3 % 31) % 6]
             || CASE WHEN n % 301 = 0 THEN ' the Rare' ELSE '' END AS last,
         -- An import: 700 in one instant, and many in the hour before.
         CASE WHEN n BETWEEN 6000 AND 8999 THEN 'imported' ELSE 'mail' || n % 7 END || '.example' AS domain,
@@ -80,7 +82,9 @@ class Person:
 def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Person]]:
     """All users, newest first; for all tests of this module, which only read."""
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")  # all those trigrams take a while
         cursor.execute(CROWD)
+        cursor.execute("RESET statement_timeout")
         cursor.execute("VACUUM ANALYZE users")
         cursor.execute(
             "SELECT id::text, coalesce(email, ''), coalesce(name, ''), status, roles, created_at FROM users"
@@ -89,6 +93,13 @@ def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[Person
         yield sorted(people, key=lambda person: person.place, reverse=True)
         cursor.execute("DELETE FROM users")
         cursor.execute("VACUUM ANALYZE users")
+
+
+@pytest.fixture
+def ascii_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a database whose ctype is C."""
+    monkeypatch.setattr(conditions, "KNOWN", defaultdict(bool))
+    monkeypatch.setattr(conditions, "_ask_about", lambda _: None)
 
 
 @pytest.fixture
@@ -152,12 +163,19 @@ def test_whatever_turns_a_search_takes(crowd, short_steps):
     compare(crowd, seed=2, questions=80)
 
 
+def test_where_pg_trgm_knows_no_letter_beyond_ascii(crowd, short_steps, ascii_alone):
+    compare(crowd, seed=3, questions=40)
+
+
 LISTS: dict[str, dict[str, Any]] = {
     "everybody": {},
     "a status": {"status": "blocked"},
     "a role": {"role": "operator"},
     "a common word": {"text": "schmidt"},
     "a rare word": {"text": "the rare"},
+    "a Cyrillic word": {"text": "иван"},
+    "a word of three characters": {"text": "王小明"},
+    "a Cyrillic word of the blocked": {"text": "ПЕТРОВ", "status": "blocked"},
     "an old word": {"text": "@imported"},
     "one letter": {"text": "ë"},
     "two letters": {"text": "'n"},
@@ -243,7 +261,10 @@ INDEXES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a common word": ({"text": "schmidt"}, {"users_created_idx"}),
     "a rare word": ({"text": "the rare"}, {"users_created_idx", "users_search_idx"}),
     "nobody's word": ({"text": "zzyzx"}, {"users_created_idx", "users_search_idx"}),
+    "nobody's word in Cyrillic": ({"text": "щщющ"}, {"users_created_idx"}),
+    "nobody's word in Chinese": ({"text": "你好世界"}, {"users_created_idx"}),
     "two letters of nobody's": ({"text": "q%"}, {"users_created_idx"}),
+    "a Cyrillic word among a status": ({"text": "щщющ", "status": "blocked"}, {"users_status_created_idx"}),
     "a word among a status": ({"text": "zzyzx", "status": "blocked"}, {"users_status_created_idx"}),
     **{
         f"the role {role.value}": ({"role": role.value, "text": "anna"}, {f"users_{role.value}_idx"})
@@ -306,6 +327,16 @@ def test_of_letters_that_no_index_knows_not_all_are_read_at_once(crowd, monkeypa
     )
 
 
+def test_of_words_that_pg_trgm_does_not_know_neither(crowd, monkeypatch, ascii_alone):
+    monkeypatch.setattr(search, "FAR", 4000)
+
+    assert conditions.words(UserCriteria(text="щщющ")) == []
+    assert (
+        rows_read(lambda: DatabaseReads().users(UserCriteria(text="щщющ"), None, PAGE))
+        < 4000 + 2 * search.STEPS
+    )
+
+
 def test_of_a_beginning_that_many_have_only_a_few_are_read_in_vain(crowd):
     assert rows_read(lambda: page(email_prefix="j")) <= FEW + 1 + search.STEPS
 
@@ -318,6 +349,19 @@ def asked_of_database(query: str, *values: Any) -> Any:
         cursor.execute(query, values)
         [[answer]] = cursor.fetchall()
     return answer
+
+
+@pytest.mark.parametrize("letter", ["я", "Щ", "ß", "é", "王", "अ", "١", "🙂"])
+def test_letters_are_those_that_its_trigrams_know(database, letter):
+    known = asked_of_database("SELECT show_trgm(%s) <> '{}'", letter)
+
+    assert conditions.pieces(letter * 3) == ([letter * 3] if known and letter.isalpha() else [])
+
+
+def test_what_was_written_lately_is_in_the_index_at_once(database):
+    assert asked_of_database(
+        "SELECT 'fastupdate=off' = ANY(reloptions) FROM pg_class WHERE relname = 'users_search_idx'"
+    )
 
 
 def test_the_database_counts_periods_as_we_do(database):

@@ -38,7 +38,8 @@ class UserAdmin(ReadOnlyAdmin):
     ordering = ("-created_at", "-id")
     search_fields = ("email", "name")
     search_help_text = (
-        "A part of the email or name (three characters or more), the beginning of an email, or a whole id. "
+        "A part of the email or name (with three letters or digits in a row), the beginning of an email, or "
+        "a whole id. "
         f"The list goes back {BoundedPaginator.bound:,} users; search or filter to see others."
     )
     actions = ("block", "unblock")
@@ -88,18 +89,28 @@ class UserAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[UserRecord], search_term: str
     ) -> tuple[QuerySet[UserRecord], bool]:
-        """By whole id, or as `q` of GET /users; what is too short for the trigram indexes is a prefix."""
+        """By whole id, or as `q` of GET /users; what no trigram is known of is the beginning of an email."""
         text = search_term.strip()
         if user_id := as_uuid(text):
             return queryset.filter(id=user_id), False
         if not text:
             return queryset, False
-        if len(text) < 3:
+        if not (wanted := pieces(text)):
+            self._tell_of_beginnings(request)
             return queryset.filter(email__startswith=text.lower()), False
         found = queryset.filter(Q(email__icontains=text) | Q(name__icontains=text)).alias(searched=SEARCHED)
-        for piece in pieces(text):  # by these the index knows them
+        for piece in wanted:  # by these the index knows them
             found = found.filter(searched__contains=Upper(Value(piece)))
         return found, False
+
+    def _tell_of_beginnings(self, request: HttpRequest) -> None:
+        if request.method == "GET":  # an action asks once more, and shows another page
+            self.message_user(
+                request,
+                "Only emails that begin so were looked for: to find a part of an email or name, three "
+                "letters or digits in a row are needed.",
+                messages.INFO,
+            )
 
     # --- Looking at one ---------------------------------------------------------------------------
 

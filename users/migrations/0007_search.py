@@ -18,6 +18,7 @@ BEGIN
     ];
 END $$"""
 ADDED = ("users_search_idx", "users_admin_idx", "users_operator_idx", "users_service_idx")
+REMOVED = ("users_email_trigram_idx", "users_name_trigram_idx", "users_roles_idx")
 
 
 def staff(role):
@@ -48,7 +49,7 @@ class Migration(migrations.Migration):
             migrations.RunSQL(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", migrations.RunSQL.noop)
             for name in ADDED
         ),
-        migrations.RunSQL(PERIODS, "DROP FUNCTION users_periods"),
+        migrations.RunSQL(PERIODS, "DROP FUNCTION IF EXISTS users_periods"),
         AddIndexConcurrently(
             model_name="userrecord",
             index=GinIndex(
@@ -70,15 +71,19 @@ class Migration(migrations.Migration):
                     name="gin_trgm_ops",
                 ),
                 name="users_search_idx",
+                fastupdate=False,
             ),
         ),
         *(
             AddIndexConcurrently(model_name="userrecord", index=staff(role))
             for role in ("admin", "operator", "service")
         ),
-        RemoveIndexConcurrently(model_name="userrecord", name="users_email_trigram_idx"),
-        RemoveIndexConcurrently(model_name="userrecord", name="users_name_trigram_idx"),
-        RemoveIndexConcurrently(model_name="userrecord", name="users_roles_idx"),
+        *(RemoveIndexConcurrently(model_name="userrecord", name=name) for name in REMOVED),
+        # On the way back, likewise.
+        *(
+            migrations.RunSQL(migrations.RunSQL.noop, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            for name in REMOVED
+        ),
         migrations.RunSQL(
             "RESET lock_timeout; RESET statement_timeout", "SET lock_timeout = 0; SET statement_timeout = 0"
         ),

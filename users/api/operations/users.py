@@ -75,8 +75,8 @@ USER_OPERATIONS: Mapping[str, Operation] = {
     "list": Operation(
         tag="users",
         summary="List users",
-        text="Newest first; all filters that are given must hold. There is no total count: follow `next` "
-        "until it is null.",
+        text="Newest first; all filters that are given must hold. There is no total count, and a page may "
+        "be short, or empty, and still have a `next`: go on until `next` is null.",
         query=forms.ListQuery,
         answer=shapes.UserPageShape,
         answer_example={"results": [USER], "next": "/users?limit=1&cursor=WyIyMDI2LTAxLTMxV...:9-x2kQ"},
