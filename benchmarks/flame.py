@@ -21,6 +21,8 @@ SAMPLES = 200
 USERS = 60_000
 TITLE = re.compile(r">[^<]*py-spy record[^<]*<")
 """As py-spy has it: the command that it was started with."""
+COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)
+"""In the script that makes the picture searchable."""
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def drawn(ours: Ours, name: str, load: Callable[[], object]) -> None:
     picture = FOLDER / f"{name}.svg"
     format_ = ["--format", "flamegraph", "--output", str(picture)]
     subprocess.run([rig.program("py-spy"), "record", *target, *format_], capture_output=True, check=True)
-    picture.write_text(TITLE.sub(f">{name}<", picture.read_text()))
+    picture.write_text(COMMENT.sub("", TITLE.sub(f">{name}<", picture.read_text())))
     loading.join()
 
 
