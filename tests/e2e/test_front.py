@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.db import OperationalError
 from django.http import HttpResponse
 from django.test.client import ClientHandler
@@ -28,14 +27,13 @@ from users_domain.value_objects import COMMAND_LINE
 ROUNDS = 3000
 DJANGO = ClientHandler(enforce_csrf_checks=True)
 UNEQUAL = re.compile(r"_created |_sum|_bucket|^process_|^python_")
-pytestmark = pytest.mark.skipif(not django_settings.FAST_READS, reason="there is nothing in front")
 
 
 class Both:
     """Puts a request to Django alone and to what stands in front of it."""
 
     def __init__(self) -> None:
-        self.fronted = FrontedHandler()
+        self.fronted = FrontedHandler(fronted=True)
         self.answered: Counter[str] = Counter()
 
     def __call__(self, method: str, path: str, **environ: str) -> HttpResponse:
@@ -296,7 +294,7 @@ def test_a_database_that_fails_is_told_by_django(
 def test_copies_stay_few_whatever_hosts_there_are(people: People, settings: Any) -> None:
     settings.ALLOWED_HOSTS = [".example.com", "localhost"]
     people.user("Ann")
-    fronted = FrontedHandler()
+    fronted = FrontedHandler(fronted=True)
     ann = people.log_in("Ann")
     ann.client.handler = fronted
     for number in range(5):
