@@ -12,7 +12,28 @@ import pytest
 
 from config.embedded import Redis
 from tests import leaks
-from tests.servers import WORKER, own_redis, shared_postgres
+from tests.servers import WORKER, own_redis, shared_postgres, start
+
+# Whatever PYTHONDONTWRITEBYTECODE says: without a cache pytest rewrites the asserts of every module again, in
+# each process of each run, which takes longer than most files of tests.
+sys.dont_write_bytecode = False
+
+LONG = [
+    "test_running.py",
+    "test_staleness_soak.py",
+    "test_events_under_chaos.py",
+    "test_schemathesis.py",
+    "test_embedded.py",
+    "test_webhook_delivery.py",
+    "test_order_service.py",
+    "test_webhooks_running.py",
+    "test_outages.py",
+    "test_settings.py",
+    "test_staleness.py",
+    "test_tour.py",
+]
+"""Files that take long with few tests. They are begun first: else one process of the run would be left with
+the last of them, and the other with nothing to do."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -22,6 +43,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     own_redis().stop()
     if not hasattr(session.config, "workerinput"):
         shared_postgres().stop()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist would begin with the files of many tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +83,7 @@ def django_db_setup(django_test_environment: None, django_db_blocker: Any) -> It
 
     if not os.environ.get("DATABASE_URL"):
         server = shared_postgres()
-        server.start()
+        start(server)
         found = environ.Env.db_url_config(server.url)
         connection.settings_dict.update({key: found[key] for key in ("HOST", "PORT", "USER", "PASSWORD")})
     connection.settings_dict["TEST"]["NAME"] = f"test_users_{WORKER}"

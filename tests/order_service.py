@@ -80,7 +80,7 @@ class OrderService:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=True,
         ).stdout
 
@@ -93,14 +93,14 @@ class OrderService:
         if self._process is None or not self.running:
             return False
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
         return True
 
     def stop(self) -> int:
         """SIGTERM; answers the exit code."""
         assert self._process
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(15)
+        return self._process.wait(60)
 
     def freeze(self) -> None:
         assert self._process
@@ -116,10 +116,10 @@ class OrderService:
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str = "") -> tuple[int, dict[str, Any]]:
         """Over HTTP, on a connection of its own."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)) as wire:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as wire:
             return ask_on(wire, method, path, body, token=token)
 
-    def wait_until_it_answers(self, seconds: float = 20) -> None:
+    def wait_until_it_answers(self, seconds: float = 60) -> None:
         assert processes.wait_until(self._answers, seconds, pause=0.05), self.log
 
     def _answers(self) -> bool:
@@ -129,7 +129,7 @@ class OrderService:
         except OSError:
             return False
 
-    def wait_until_at(self, sequence: int, seconds: float = 30) -> None:
+    def wait_until_at(self, sequence: int, seconds: float = 60) -> None:
         """Until that event is applied and no dead letter is left."""
 
         def is_there() -> bool:
@@ -155,13 +155,13 @@ class OrderService:
 
     def everything(self) -> str:
         """Every row of its database, as text."""
-        with closing(sqlite3.connect(self._database, timeout=10)) as database:
+        with closing(sqlite3.connect(self._database, timeout=60)) as database:
             return "\n".join(database.iterdump())
 
     def _query(self, statement: str) -> list[tuple[Any, ...]]:
         if not self._database.exists():
             return []
-        with closing(sqlite3.connect(self._database, timeout=10)) as database:
+        with closing(sqlite3.connect(self._database, timeout=60)) as database:
             try:
                 return database.execute(statement).fetchall()
             except sqlite3.OperationalError as error:
@@ -191,7 +191,7 @@ def expected_copy(rows: Iterable[Row]) -> set[Row]:
     }
 
 
-def wait_for(check: Any, seconds: float) -> None:
+def wait_for(check: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "not in time"

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+from config import processes
 from config.embedded import Postgres, Redis
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -39,6 +40,14 @@ def shared_postgres() -> Postgres:
 
 def own_redis() -> Redis:
     return Redis(TEST_DIR / f"redis-{WORKER}", save=False)
+
+
+def start(server: Postgres | Redis) -> None:
+    """The second process of a run finds it running, and must not take it for stuck and replace it where the
+    machine is slow for a while."""
+    if server.pid:
+        processes.wait_until(server.answers, 60)
+    server.start()
 
 
 def clean_environment() -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import ClassVar
 import pytest
 from django.conf import settings
 
+from tests.together import PATIENCE
+
 Answer = Callable[[str, str], str | None]
 """From a command (`RCPT`, `DATA`, or `.` for the end of a mail) and the line to a reply; None for the usual
 one, an empty one to hang up without a word."""
@@ -95,4 +97,4 @@ def use(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr(settings, "EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
     monkeypatch.setattr(settings, "EMAIL_HOST", "127.0.0.1")
     monkeypatch.setattr(settings, "EMAIL_PORT", port)
-    monkeypatch.setattr(settings, "EMAIL_TIMEOUT", 2)
+    monkeypatch.setattr(settings, "EMAIL_TIMEOUT", PATIENCE)

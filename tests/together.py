@@ -1,4 +1,7 @@
-"""Several threads at once, and waiting for what others bring about: with a deadline, never a fixed sleep."""
+"""Several threads at once, and waiting for what others bring about: with a deadline, never a fixed sleep.
+
+Nobody waits longer for having more time, so there is as much as pytest leaves: a test fails because something
+does not happen, not because the machine was busy with others."""
 
 import threading
 import time
@@ -8,8 +11,11 @@ from typing import Any
 
 from django.db import connections
 
+PATIENCE = 60
+"""Seconds, for what comes in milliseconds unless something is broken; half of what a test may take."""
 
-def together(acts: Iterable[Callable[[], Any]], *, seconds: float = 60) -> list[Any]:
+
+def together(acts: Iterable[Callable[[], Any]], *, seconds: float = PATIENCE) -> list[Any]:
     """Runs each in a thread of its own, all let loose at the same moment, each with its own connection to
     PostgreSQL. Answers what they returned, or the exception that they raised, in order."""
     acts = list(acts)
@@ -36,7 +42,7 @@ def together(acts: Iterable[Callable[[], Any]], *, seconds: float = 60) -> list[
 
 
 @contextmanager
-def in_background(act: Callable[[threading.Event], Any], *, seconds: float = 30) -> Iterator[None]:
+def in_background(act: Callable[[threading.Event], Any], *, seconds: float = PATIENCE) -> Iterator[None]:
     """Runs `act(stop)` in a thread while the block runs; then `stop` is set, and what it raised is raised."""
     stop, raised = threading.Event(), []
 
@@ -60,7 +66,7 @@ def in_background(act: Callable[[threading.Event], Any], *, seconds: float = 30)
         raise raised[0]
 
 
-def eventually(check: Callable[[], Any], *, seconds: float = 10, every: float = 0.01) -> Any:
+def eventually(check: Callable[[], Any], *, seconds: float = PATIENCE, every: float = 0.01) -> Any:
     """The first true answer of `check`. Fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -24,7 +24,7 @@ SERVICE = ("orders@example.com", "twelve grey elephants")
 PASSWORD = "correct horse battery"
 PREPARE = """
 import io, os, sys
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.patient_settings"
 import django
 from django.core.management import call_command
 django.setup()
@@ -66,7 +66,7 @@ class Users:
         for role in self._roles:
             role.terminate()
         for role in self._roles:
-            role.wait(30)
+            role.wait(60)
         self.redis.destroy()
         self.postgres.destroy()
 
@@ -81,7 +81,7 @@ class Users:
     def answer(
         self, method: str, path: str, body: Any = None, *, token: str = ""
     ) -> tuple[int, dict[str, Any]]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as wire:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as wire:
             return ask_on(wire, method, path, body, token=token)
 
     def token(self, credentials: tuple[str, str], *, fresh: bool = False) -> str:
@@ -114,7 +114,7 @@ class Users:
             database.execute(statement)
 
     def redis_client(self) -> RedisClient:
-        return RedisClient.from_url(self.redis.url, socket_timeout=5)
+        return RedisClient.from_url(self.redis.url, socket_timeout=60)
 
     def _answers(self) -> bool:
         try:
@@ -125,6 +125,7 @@ class Users:
     @property
     def _environment(self) -> dict[str, str]:
         return clean_environment() | {
+            "DJANGO_SETTINGS_MODULE": "tests.patient_settings",
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.redis.url,
             "LOCAL_DIR": str(self.folder),

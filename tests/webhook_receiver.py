@@ -17,19 +17,21 @@ from standardwebhooks import Webhook, WebhookVerificationError
 class Receiver:
     """`taken`: the envelopes that were accepted, in order, repeats too. `seen`: the headers of all requests.
     `mischief`: what is done instead of accepting, once each, from the left on; `always` once those are used
-    up (None: accept). `forged`: how many messages were not signed by a secret that is known; `flooded`: how
-    many bytes of an answer the sender's side has taken."""
+    up (None: accept). `hang_seconds`: how long it hangs, unless it is released before. `forged`: how many
+    messages were not signed by a secret that is known; `flooded`: how many bytes of an answer the sender's
+    side has taken."""
 
     def __init__(self) -> None:
         self.secrets: list[str] = []
         self.taken: list[dict[str, Any]] = []
         self.seen: list[dict[str, str]] = []
-        self.mischief: deque[str] = deque()
+        self.mischief: deque[str | None] = deque()
         self.always: str | None = None
         self.forged = self.flooded = 0
         self.at_once = self.most_at_once = 0
         self.hang_seconds = 1.0
         self._lock = threading.Lock()
+        self._released = threading.Event()
         self._server: ThreadingHTTPServer | None = None
         self._connections: set[socket.socket] = set()
         self.port = 0
@@ -43,6 +45,7 @@ class Receiver:
         return [envelope["sequence"] for envelope in self.taken]
 
     def up(self, tls: ssl.SSLContext | None = None) -> "Receiver":
+        self._released.clear()
         self._server = _Server(("127.0.0.1", self.port), _handler(self))
         self.port = self._server.server_address[1]
         if tls:
@@ -54,6 +57,7 @@ class Receiver:
 
     def down(self) -> None:
         """The port is closed, and so is every connection."""
+        self.release()
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -61,6 +65,10 @@ class Receiver:
         for connection in list(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Whatever hangs goes on, now and from now on."""
+        self._released.set()
 
     def next_mischief(self) -> str | None:
         with self._lock:
@@ -144,7 +152,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
         def _hang(self, *_: Any) -> None:
-            time.sleep(receiver.hang_seconds)
+            receiver._released.wait(receiver.hang_seconds)
             self.close_connection = True
 
         def _close(self, *_: Any) -> None:
@@ -188,11 +196,10 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             ends = time.monotonic() + receiver.hang_seconds
             with suppress(OSError):
                 for number in range(len(text)):
-                    if time.monotonic() > ends:
+                    if time.monotonic() > ends or receiver._released.wait(0.01):
                         return
                     self.wfile.write(text[number : number + 1])
                     self.wfile.flush()
-                    time.sleep(0.01)
 
         def log_message(self, *_: Any) -> None:
             """The test says what was wrong."""

@@ -74,9 +74,10 @@ def report(world: World, truth: Truth, ours: Verdict, naive: Verdict) -> str:
 @pytest.mark.timeout(180)
 def test_no_event_is_lost_invented_or_out_of_order_though_everything_dies_once(world):
     for what in SHORT:
-        world.happen(what)
-        assert world.happened[what], f"{what}: nobody was hit"
-        world.tend(world.dice.uniform(0.5, 1.2))
+        before = world.happened[what]
+        while world.happened[what] == before:  # again where somebody who was killed is not yet back
+            world.happen(what)
+            world.tend(world.dice.uniform(0.4, 0.8))
 
     truth = world.calm()
     ours, naive = world.verdicts(truth)

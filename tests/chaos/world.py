@@ -25,9 +25,9 @@ from tests.chaos.verdict import Truth, Verdict, judge, read_seen, read_truth
 from tests.chaos.writers import ADMIN, Wire
 from tests.order_service import OrderService, Row
 from tests.servers import clean_environment
+from tests.user_service import PREPARE, SERVICE
 
 STREAM, NAIVE_STREAM = "users.events", "naive.events"
-ORDERS = ("orders@example.com", ADMIN[1])
 WRITERS = 4
 
 
@@ -79,7 +79,7 @@ class Process:
         if not self.running:
             return False
         processes.kill_all(self.family())
-        self._process.wait(20)
+        self._process.wait(60)
         return True
 
     def end(self) -> None:
@@ -91,10 +91,10 @@ class Process:
             processes.send(pid, signal.SIGCONT)
         processes.send(self.pid, signal.SIGTERM)
         try:
-            self._process.wait(15)
+            self._process.wait(30)
         except subprocess.TimeoutExpired:
             processes.kill_all(family)
-            self._process.wait(5)
+            self._process.wait(60)
 
 
 class World:
@@ -146,24 +146,13 @@ class World:
             "DRAIN_SECONDS": 0,
             "LOG_LEVEL": "WARNING",
             "SUPERVISOR_PID": os.getpid(),
+            "ADMIN_PASSWORD": ADMIN[1],
         }
 
     def _prepare(self) -> None:
         environment = clean_environment() | {key: str(value) for key, value in self._environment.items()}
-        for command in (
-            ["migrate", "--verbosity", "0"],
-            ["create_operator", "--role", "admin", "--email", ADMIN[0], "--password-stdin"],
-            ["create_operator", "--role", "service", "--email", ORDERS[0], "--password-stdin"],
-        ):
-            subprocess.run(
-                [sys.executable, "manage.py", *command],
-                cwd=PROJECT,
-                env=environment,
-                check=True,
-                input=ADMIN[1].encode(),
-                stdout=subprocess.DEVNULL,
-                timeout=60,
-            )
+        command = [sys.executable, "-c", PREPARE, ADMIN[0], *SERVICE]
+        subprocess.run(command, cwd=PROJECT, env=environment, check=True, timeout=60)
 
     def _start(self) -> None:
         folder, database, redis = self.folder, self.postgres.url, self.redis.url
@@ -194,7 +183,7 @@ class World:
         for process in reversed(self._processes):
             process.start()
         assert processes.wait_until(lambda: self.changes() > 50, 60), self.web.log
-        self.orders = OrderService(folder / "orders", f"http://127.0.0.1:{self.port}", redis, ORDERS)
+        self.orders = OrderService(folder / "orders", f"http://127.0.0.1:{self.port}", redis, SERVICE)
         self.orders.start()
 
     def _acknowledged(self, writer: int) -> Path:
@@ -279,7 +268,7 @@ class World:
         return True
 
     def redis_client(self) -> RedisClient:
-        return RedisClient.from_url(self.redis.url, socket_timeout=5)
+        return RedisClient.from_url(self.redis.url, socket_timeout=60)
 
     # --- Calm, and the verdict --------------------------------------------------------------------
 

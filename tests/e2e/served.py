@@ -22,6 +22,7 @@ from config import processes
 from config.embedded import PROJECT
 from tests import leaks
 from tests.servers import clean_environment
+from tests.together import PATIENCE
 
 PRODUCTION_ENVIRONMENT = {
     "DJANGO_ENV": "production",
@@ -69,14 +70,17 @@ class Served:
             self._process = subprocess.Popen(
                 [sys.executable, *(["-c", code] if code else ["-m", "config.server"])],
                 cwd=PROJECT,
-                env=clean_environment() | environment | {"PORT": str(self.port), "HOST": "127.0.0.1"},
+                env=clean_environment()
+                | {"DJANGO_SETTINGS_MODULE": "tests.patient_settings"}
+                | environment
+                | {"PORT": str(self.port), "HOST": "127.0.0.1"},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
 
     def until_it_answers(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 if self("GET", "/health/live").status == 200:
@@ -88,7 +92,7 @@ class Served:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+        self._process.wait(PATIENCE)
 
     @property
     def log(self) -> str:
@@ -100,7 +104,7 @@ class Served:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("content-type", "application/json")
-        place = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        place = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             place.request(method, path, data, sent)
             response = place.getresponse()
@@ -110,7 +114,7 @@ class Served:
 
     def raw(self, request: bytes) -> bytes:
         """Whatever comes back to these bytes until the server closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as wire:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as wire:
             wire.sendall(request)
             received = b""
             while piece := wire.recv(65536):

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cloudevents.core.formats.json import JSONFormat
 from django.conf import settings as django_settings
 from django.http import HttpResponse
@@ -20,7 +20,8 @@ from config.embedded import PROJECT
 from tests.e2e.answers import faults, problem, results
 from tests.e2e.served import Answer, Served, database_url
 from tests.fixtures import Api, People
-from tests.together import eventually, in_background
+from tests.together import PATIENCE, eventually, in_background, together
+from tests.yaml_text import read_yaml
 from users.application.cloud_events import cloud_event
 from users.application.event_schemas import EVENT_TYPES, FOLDER, SCHEMAS, Schema
 from users.infrastructure import feed_watch
@@ -39,7 +40,7 @@ def _no_thread_is_left(django_db_setup: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed_watch, "LINGER_SECONDS", 0.05)
         yield
-    eventually(lambda: feed_watch.THREAD not in {thread.name for thread in threading.enumerate()}, seconds=5)
+    eventually(lambda: feed_watch.THREAD not in {thread.name for thread in threading.enumerate()})
 
 
 @pytest.fixture
@@ -245,6 +246,10 @@ def test_a_refusal_is_a_problem_to_readers_of_cloud_events_too(feed: Api) -> Non
 
 # --- Waiting ------------------------------------------------------------------------------------------
 
+LONG, BEFORE_ITS_END = 30, 25
+"""Seconds: the longest wait there is, and less than that, however slow the machine. Who is answered by then
+is not answered because his time is up."""
+
 
 def took(act: Any) -> tuple[Any, float]:
     began = time.monotonic()
@@ -253,9 +258,9 @@ def took(act: Any) -> tuple[Any, float]:
 
 def test_who_waits_is_answered_when_something_comes(feed: Api, people: People) -> None:
     with in_background(lambda stop: (stop.wait(0.3), people.user("Cid"))):
-        answer, seconds = took(lambda: feed("GET", "/events?after=4&wait=10"))
+        answer, seconds = took(lambda: feed("GET", f"/events?after=4&wait={LONG}"))
     assert sequences(answer) == [5]
-    assert 0.2 < seconds < 3
+    assert seconds < BEFORE_ITS_END
     assert "Retry-After" not in answer
 
 
@@ -263,29 +268,38 @@ def test_who_waits_for_some_types_is_not_answered_by_others(feed: Api, people: P
     with in_background(lambda stop: (stop.wait(0.2), people.user("Cid"))):
         answer, seconds = took(lambda: feed("GET", "/events?types=user.blocked&wait=1"))
     assert results(answer) == []
-    assert 0.9 < seconds < 3
+    assert 0.9 < seconds < BEFORE_ITS_END
 
 
 def test_who_has_the_page_waits_until_it_changes_or_the_time_is_up(feed: Api, people: People) -> None:
     tag = feed("GET", "/events")["ETag"]
     answer, seconds = took(lambda: feed("GET", "/events?wait=1", if_none_match=tag))
     assert answer.status_code == 304
-    assert 0.9 < seconds < 3
+    assert 0.9 < seconds < BEFORE_ITS_END
 
     with in_background(lambda stop: (stop.wait(0.3), people.user("Cid"))):
-        answer, seconds = took(lambda: feed("GET", "/events?wait=10", if_none_match=tag))
+        answer, seconds = took(lambda: feed("GET", f"/events?wait={LONG}", if_none_match=tag))
     assert sequences(answer) == [1, 2, 3, 4, 5]
-    assert seconds < 3
+    assert seconds < BEFORE_ITS_END
 
 
-@pytest.mark.parametrize("malformed", ["abc", "", "W/x", '"a" "b"'])
-def test_a_tag_that_is_none_lets_nobody_ask_in_a_busy_loop(feed: Api, malformed: str) -> None:
-    answer, seconds = took(lambda: feed("GET", "/events?after=4&wait=1", if_none_match=malformed))
-    assert (answer.status_code, results(answer)) == (200, [])
-    assert seconds > 0.9
-    answer, seconds = took(lambda: feed("GET", "/events?wait=10", if_none_match=malformed))
+MALFORMED = ["abc", "", "W/x", '"a" "b"']
+
+
+def test_a_tag_that_is_none_lets_nobody_ask_in_a_busy_loop(feed: Api) -> None:
+    def ask(tag: str) -> tuple[Any, float]:
+        return took(lambda: feed("GET", "/events?after=4&wait=1", if_none_match=tag))
+
+    for answer, seconds in together(partial(ask, tag) for tag in MALFORMED):
+        assert (answer.status_code, results(answer)) == (200, [])
+        assert seconds > 0.9
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_nor_does_it_keep_anybody_waiting_for_what_is_there(feed: Api, malformed: str) -> None:
+    answer, seconds = took(lambda: feed("GET", f"/events?wait={LONG}", if_none_match=malformed))
     assert sequences(answer) == [1, 2, 3, 4]
-    assert seconds < 1
+    assert seconds < BEFORE_ITS_END
 
 
 def test_a_page_is_made_once_however_often_it_is_looked_at(
@@ -309,17 +323,17 @@ def test_a_page_is_made_once_however_often_it_is_looked_at(
 
 
 def test_who_has_another_page_does_not_wait(feed: Api) -> None:
-    for query in ("after=4&wait=10", "wait=10"):
+    for query in (f"after=4&wait={LONG}", f"wait={LONG}"):
         answer, seconds = took(lambda query=query: feed("GET", f"/events?{query}", if_none_match='"old"'))
         assert answer.status_code == 200
-        assert seconds < 1
+        assert seconds < BEFORE_ITS_END
 
 
 def test_redis_is_not_needed(feed: Api, people: People, no_redis: None) -> None:
     with in_background(lambda stop: (stop.wait(0.3), people.user("Cid"))):
-        answer, seconds = took(lambda: feed("GET", "/events?after=4&wait=10"))
+        answer, seconds = took(lambda: feed("GET", f"/events?after=4&wait={LONG}"))
     assert sequences(answer) == [5]
-    assert seconds < 5
+    assert seconds < BEFORE_ITS_END
 
 
 @pytest.fixture
@@ -336,7 +350,7 @@ def small(people: People, tmp_path: Path) -> Iterator[Served]:
         DATABASE_POOL_SIZE="2",
         BCRYPT_COST="4",
         RATE_LIMITS="off",
-        DRAIN_SECONDS="2",
+        DRAIN_SECONDS="1",
     )
     try:
         server.until_it_answers()
@@ -359,34 +373,33 @@ def test_those_who_wait_starve_nobody_and_are_let_go_when_the_process_stops(
 
     def hold() -> Answer:
         """Until a place is free, which `is_full` may have."""
-        while "Retry-After" in (answer := ask(15)[0]).headers:
+        while "Retry-After" in (answer := ask(LONG)[0]).headers:
             time.sleep(0.05)
         return answer
 
     with ThreadPoolExecutor(6) as pool:
         held = [pool.submit(hold) for _ in range(3)]
-        eventually(is_full, seconds=10, every=0.3)  # half of the threads wait, with the whole pool free
+        eventually(is_full, every=0.3)  # half of the threads wait, with the whole pool free
         for _ in range(3):
-            answer, seconds = ask(15)
+            answer, seconds = ask(LONG)
             assert (answer.status, answer.json()["results"]) == (200, [])
             assert answer.headers["Retry-After"] == "1"
-            assert seconds < 1
-            assert took(lambda: small("GET", "/users", authorization=token))[1] < 1
+            assert seconds < BEFORE_ITS_END
+            assert small("GET", "/users", authorization=token).status == 200
         assert not any(each.done() for each in held), small.log
         body = {"email": "cid@example.com", "name": "Cid", "password": "seven green umbrellas"}
         assert small("POST", "/users", body).status == 201
-        for answer in (each.result(5) for each in held):
+        for answer in (each.result(PATIENCE) for each in held):
             assert [event["sequence"] for event in answer.json()["results"]] == [3]
 
-        held = [pool.submit(lambda: small("GET", "/events?after=3&wait=20", authorization=token))]
+        held = [pool.submit(lambda: small("GET", f"/events?after=3&wait={LONG}", authorization=token))]
         time.sleep(0.5)
         assert not held[0].done()
         stopped = pool.submit(took, small.stop)
-        eventually(lambda: small("GET", "/health/ready").status == 503, seconds=2)
-        answer = held[0].result(2)
-        _, seconds = stopped.result(10)
+        answer = held[0].result(PATIENCE)
+        _, seconds = stopped.result(PATIENCE)
     assert (answer.status, answer.headers["Retry-After"]) == (200, "1")
-    assert seconds < 8
+    assert seconds < BEFORE_ITS_END
 
 
 # --- Schemas ------------------------------------------------------------------------------------------
@@ -404,7 +417,7 @@ def test_the_asyncapi_document_is_served_to_anyone(anyone: Api) -> None:
         assert (answer.status_code, answer["Content-Type"]) == (200, media_type), accept
         assert answer["Cache-Control"] == "public, max-age=300"
         assert "Accept" in answer["Vary"]
-        assert yaml.safe_load(answer.content) == yaml.safe_load(committed)
+        assert read_yaml(answer.content) == read_yaml(committed)
     assert anyone("GET", "/schema/events", accept="application/yaml").content == committed, (
         "run `make schema`"
     )

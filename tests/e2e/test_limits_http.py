@@ -85,7 +85,7 @@ def test_over_the_limit_the_answer_is_429_and_says_when_to_come_back(allow: Allo
         problem(log_in(anyone), "invalid_credentials")
     answer = log_in(anyone)
     problem(answer, "rate_limited")
-    assert 298 <= int(answer["Retry-After"]) <= 300
+    assert 270 <= int(answer["Retry-After"]) <= 300
     assert answer["RateLimit"] == f'"login";r=0;t={answer["Retry-After"]}'
     assert answer["Cache-Control"] == "no-store"
 
@@ -259,7 +259,7 @@ def test_a_caller_exports_so_often_and_no_more(allow: Allow, people: People, adm
 
 def test_a_session_refreshes_so_often_and_no_more(allow: Allow, anyone: Api, people: People) -> None:
     people.user("Ann")
-    allow(refresh="3/1m")
+    allow(refresh="3/1h")
     mine, other = (log_in(anyone, password=PASSWORD).json()["refresh"] for _ in range(2))
     for _ in range(3):
         answer = anyone("POST", "/auth/token/refresh", {"refresh": mine})
@@ -274,13 +274,13 @@ def test_a_session_refreshes_so_often_and_no_more(allow: Allow, anyone: Api, peo
 def test_every_caller_is_held_whatever_he_asks_for(allow: Allow, people: People, admin: Api) -> None:
     people.user("Ann")
     ann = people.log_in("Ann")
-    allow(caller="3/1m")
+    allow(caller="3/1h")
     assert ann("GET", "/users/me").status_code == 200
     assert ann("GET", "/users").status_code == 403
     assert ann("PATCH", "/users/me", {"name": "Anna"}).status_code == 200
     answer = ann("GET", "/users/me")
     problem(answer, "rate_limited")
-    assert 18 <= int(answer["Retry-After"]) <= 20
+    assert 1170 <= int(answer["Retry-After"]) <= 1200
     problem(ann("GET", "/users/me", accept="text/html"), "rate_limited")
     assert admin("GET", "/users/me").status_code == 200
 
@@ -291,7 +291,7 @@ def test_a_token_that_is_worth_nothing_any_more_uses_up_nothing(allow: Allow, pe
     passwords = {"current_password": PASSWORD, "new_password": "a staple, or several of them"}
     assert old("PUT", "/users/me/password", passwords).status_code == 204
     ann = people.log_in("Ann", passwords["new_password"])
-    allow(caller="3/1m")
+    allow(caller="3/1h")
     for _ in range(5):
         problem(old("GET", "/users/me"), "invalid_token")
     assert [ann("GET", "/users/me").status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -304,7 +304,7 @@ def test_a_token_of_an_ended_session_uses_up_nothing_of_its_owners_quota(
     ended = log_in(anyone, password=PASSWORD).json()
     assert anyone("POST", "/auth/logout", {"refresh": ended["refresh"]}).status_code == 204
     ann = people.log_in("Ann")
-    allow(caller="3/1m")
+    allow(caller="3/1h")
     for _ in range(5):
         answer = anyone("GET", "/users/me", authorization=f"Bearer {ended['access']}")
         problem(answer, "invalid_token")
@@ -316,7 +316,7 @@ def test_without_redis_a_caller_is_held_all_the_same(
 ) -> None:
     people.user("Ann")
     ann = people.log_in("Ann")
-    allow(caller="5/1m", login="2/15m")
+    allow(caller="5/1h", login="2/15m")
     fragile_redis.kill()
     assert [ann("GET", "/users/me").status_code for _ in range(6)] == [200] * 5 + [429]
     assert [log_in(anyone).status_code for _ in range(3)] == [401, 401, 429]

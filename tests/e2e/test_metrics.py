@@ -145,7 +145,7 @@ def test_commands_are_timed_by_operation_and_outcome(people: People, admin: Api,
         admin("POST", f"/users/{ann}/block", {"reason": "spam"})
     assert risen("user_command_duration_seconds_count", operation="block", status="success") == 1
     assert risen("user_command_duration_seconds_count", operation="block", status="error") == 1
-    assert 0 < risen("user_command_duration_seconds_sum", operation="block", status="success") < 5
+    assert 0 < risen("user_command_duration_seconds_sum", operation="block", status="success") < 60
 
 
 def test_queries_are_timed_by_operation(people: People, admin: Api, risen: Any) -> None:

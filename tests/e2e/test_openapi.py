@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 from django.conf import LazySettings, settings
 from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -19,6 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from config.embedded import PROJECT
 from tests.fixtures import PASSWORD, Api, People
+from tests.yaml_text import read_yaml
 from users import wiring
 from users.api import serializers as forms
 from users.api.errors import PROBLEMS
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.e2e
 
 Json = dict[str, Any]
 TEXT = (PROJECT / "docs" / "openapi.yaml").read_text()
-DOCUMENT: Json = yaml.safe_load(TEXT)
+DOCUMENT: Json = read_yaml(TEXT)
 FOR_PEOPLE = {"/", "/docs", "/redoc", "/admin"}
 METHODS = {"get", "post", "put", "patch", "delete"}
 WITHOUT_TOKEN = {

@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.yaml_text import read_yaml
 from users.infrastructure import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = [
     rule
-    for group in yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
+    for group in read_yaml((ROOT / "deploy/prometheus/rules.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
 SELECTOR = re.compile(r'\b(user_\w+)(?:\{(\w+)="(\w+)"\})?')

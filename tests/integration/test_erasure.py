@@ -23,7 +23,7 @@ from tests.browser import Browser
 from tests.builders import an_actor, an_admin
 from tests.events import POISON, spoil
 from tests.fixtures import PASSWORD, Api, People
-from tests.together import eventually, in_background, together
+from tests.together import PATIENCE, eventually, in_background, together
 from users import wiring
 from users.application.commands import ChangeEmail, RenameUser
 from users.application.event_schemas import named
@@ -440,7 +440,7 @@ def test_what_a_relay_had_read_before_and_publishes_later_is_swept_a_minute_late
     let_time_pass()
     service.sweep.finish()
     assert Erasure.objects.get().swept_at is None, "not while an event of his is yet to come"
-    service.relay.drain(seconds=5)
+    service.relay.drain(seconds=PATIENCE)
     service.sweep.finish()
 
     assert [entry_id for entry_id, _ in redis.xrange(STREAM)] == [b"2-0"]
@@ -598,11 +598,11 @@ def test_a_refresh_that_is_under_way_leaves_nothing_behind_and_hinders_nothing(
             )
             done = DatabaseSessions(timedelta(days=14)).consume(token.jti, successor, now)
             consumed.set()
-            goes_on.wait(10)
+            goes_on.wait(PATIENCE)
         return done
 
     def erase_meanwhile() -> Erased:
-        consumed.wait(10)
+        consumed.wait(PATIENCE)
         threading.Timer(0.2, goes_on.set).start()
         return erase(service, ann)
 

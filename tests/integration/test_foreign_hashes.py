@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from tests.builders import a_user
 from tests.fakes import InMemoryPasswordHashes, InMemoryUserRepository
 from tests.fixtures import PASSWORD
+from tests.together import PATIENCE
 from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, Unavailable
 from users.infrastructure.passwords import blowfish, hashing, renewal, stored
@@ -330,12 +331,12 @@ def test_nobody_who_hashes_waits_for_whoever_pauses(foreign):
 
     def rest(seconds):
         resting.set()
-        assert rested.wait(5)
+        assert rested.wait(PATIENCE)
 
     hasher = BulkheadHasher(concurrency=1, queue=1, wait_seconds=0, pause=rest)
     thread = threading.Thread(target=hasher.verify, args=("wrong", foreign["argon2id"][1]))
     thread.start()
-    assert resting.wait(5)
+    assert resting.wait(PATIENCE)
     try:
         assert hasher.hash("x")
         with hasher._bulkhead.room(), pytest.raises(Unavailable):  # but he counts: he holds a thread
@@ -347,11 +348,11 @@ def test_nobody_who_hashes_waits_for_whoever_pauses(foreign):
 
 def test_there_is_no_renewal_while_every_place_is_taken(foreign, monkeypatch):
     started, finished = threading.Event(), threading.Event()
-    monkeypatch.setattr(hashing, "make_password", lambda password: started.set() or finished.wait(5))
+    monkeypatch.setattr(hashing, "make_password", lambda password: started.set() or finished.wait(PATIENCE))
     hasher = BulkheadHasher(concurrency=1, queue=8, wait_seconds=60)
     thread = threading.Thread(target=hasher.hash, args=("x",))
     thread.start()
-    assert started.wait(5)
+    assert started.wait(PATIENCE)
     try:
         assert hasher.renewed(*foreign["argon2id"]) is None
     finally:
@@ -396,13 +397,13 @@ def test_whoever_is_changing_the_user_right_now_is_not_waited_for(people, monkey
             with transaction.atomic():
                 UserRecord.objects.select_for_update().get(id=ann)
                 locked.set()
-                done.wait(5)
+                done.wait(PATIENCE)
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=change)
     thread.start()
-    assert locked.wait(5)
+    assert locked.wait(PATIENCE)
     try:
         with capture_logs() as logs:
             monkeypatch.setattr(renewal, "log", renewal.structlog.get_logger())

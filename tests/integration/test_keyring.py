@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from tests.builders import a_user
 from tests.fixtures import Api, People
+from tests.together import PATIENCE
 from users import wiring
 from users.infrastructure import key_folder, key_rotation
 from users.infrastructure.key_folder import KeptKey, KeyFolder, KeysBroken, State, WatchedKeys
@@ -336,9 +337,9 @@ def test_an_unknown_key_is_looked_for_at_once_and_waited_for(
     monkeypatch.setattr(folder, "read", slowly)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(believes, keys, token)
-        reading.wait(10)
+        reading.wait(PATIENCE)
         assert all(pool.map(lambda _: believes(keys, token), range(7)))
-        assert first.result(10)
+        assert first.result(PATIENCE)
 
 
 def test_unknown_keys_cost_no_reading(
@@ -370,16 +371,16 @@ def test_asking_for_keys_waits_for_nobody_who_reads_them(
 
     def slowly() -> list[KeptKey]:
         reading.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         return KeyFolder.read(folder)
 
     monkeypatch.setattr(folder, "read", slowly)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(keys.ring)
-        reading.wait(10)
-        assert len(pool.submit(keys.ring).result(5).by_kid) == 1
+        reading.wait(PATIENCE)
+        assert len(pool.submit(keys.ring).result(PATIENCE).by_kid) == 1
         go_on.set()
-        assert len(first.result(10).by_kid) == 2
+        assert len(first.result(PATIENCE).by_kid) == 2
 
 
 # --- Steps of a rotation --------------------------------------------------------------------------------

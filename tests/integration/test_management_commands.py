@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from redis import Redis as RedisClient
 
 from tests.fixtures import PASSWORD, Api, People
+from tests.together import PATIENCE
 from users import wiring
 from users.application.commands import BlockUser
 from users.infrastructure import outbox
@@ -354,7 +355,7 @@ def test_until_is_a_time_with_its_zone_or_a_duration(
 
     assert ran.code == 0
     wanted = expected if isinstance(expected, datetime) else datetime.now(UTC) + expected
-    slack = timedelta(0) if isinstance(expected, datetime) else timedelta(seconds=10)
+    slack = timedelta(0) if isinstance(expected, datetime) else timedelta(seconds=PATIENCE)
     stored = record(ann).blocked_until
     assert stored is not None
     assert abs(stored - wanted) <= slack
@@ -518,7 +519,7 @@ def at_a_terminal(*arguments: str, answers: dict[str, str]) -> Ran:
             assert character, said
             said += character
         os.write(ours, f"{answer}\n".encode())
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     os.close(ours)
     os.close(its)
     return Ran(process.returncode, out.decode(), (said + err).decode())
@@ -703,7 +704,7 @@ def worker(database: None) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -723,7 +724,7 @@ def test_the_worker_sends_events_and_ends_blocks_until_it_is_told_to_stop(
     assert wait_for(lambda: record(ann).status == "active")
     assert wait_for(lambda: len(in_stream(redis)) == 5)
     worker.send_signal(signum)
-    out, err = worker.communicate(timeout=20)
+    out, err = worker.communicate(timeout=PATIENCE)
 
     assert worker.returncode == 0, err
     assert err == ""
@@ -747,4 +748,4 @@ def test_the_worker_survives_a_database_that_drops_it(
 
     assert wait_for(lambda: in_stream(redis) == [ann])
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE) == 0

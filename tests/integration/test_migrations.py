@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.builders import a_user
-from tests.together import in_background
+from tests.together import PATIENCE, in_background
 from users.application.ports import Position, UserCriteria
 from users.infrastructure import outbox
 from users.infrastructure.reads import DatabaseReads
@@ -71,7 +71,7 @@ def test_an_index_is_built_beside_a_backup_and_after_an_attempt_that_failed(empt
             time.sleep(0.5)
 
     with in_background(back_up):
-        assert under_way.wait(10)
+        assert under_way.wait(PATIENCE)
         call_command("migrate", "users", verbosity=0)
 
     [definition] = in_catalog("SELECT indexdef FROM pg_indexes WHERE indexname = 'outbox_type_sequence_idx'")

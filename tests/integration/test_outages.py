@@ -12,8 +12,10 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.builders import an_actor, an_admin
 from tests.fixtures import PASSWORD
+from tests.patient_settings import SECONDS
 from tests.together import eventually, in_background
 from users.application.commands import BlockUser
+from users.infrastructure.redis_link import RedisLink
 
 ADMIN = an_actor(an_admin())
 
@@ -121,7 +123,7 @@ def test_a_frozen_postgresql_is_not_waited_for_for_ever(process, people, fragile
     fragile_postgres.resume()
 
     assert answer.code == "unavailable"
-    assert took < 5
+    assert took < SECONDS / 2
     assert process("PATCH", "/users/me", {"name": "Anna"}, token=token).status == 200
 
 
@@ -157,13 +159,13 @@ def test_without_redis_everything_works_and_the_events_go_out_later(
     began = time.monotonic()
     everything_works(process, people, 2)
     everything_works(process, people, 3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SECONDS / 2
 
     fragile_redis.resume()
     fragile_redis.start()
     with in_background(service.worker().run):
         # two of the operator's, four of each user's
-        eventually(lambda: redis_client.xlen("users.events") == 2 + 3 * 4, seconds=15)
+        eventually(lambda: redis_client.xlen("users.events") == 2 + 3 * 4)
     everything_works(process, people, 4)
 
 
@@ -196,20 +198,33 @@ def test_while_redis_is_known_to_be_away_no_command_looks_for_events_to_send(
     assert not [query for query in queries.captured_queries if 'ORDER BY "outbox"' in query["sql"]]
 
 
-def test_a_command_hardly_waits_for_a_frozen_redis(process, people, fragile_redis):
+@pytest.fixture
+def waited(monkeypatch):
+    """How often Redis was asked in vain, a fifth of a second each time, by all that is built from now on."""
+    errors, note = [], RedisLink._note_failure
+    monkeypatch.setattr(
+        RedisLink, "_note_failure", lambda link, error: errors.append(error) or note(link, error)
+    )
+    return errors
+
+
+def test_a_command_hardly_waits_for_a_frozen_redis(waited, process, people, fragile_redis):
     """The first ones pay for finding out; then nobody asks."""
     people.user("Ann")
     token = process.log_in("Ann")
     fragile_redis.pause()
-    took = []
+    began = time.monotonic()
+    costs = []
     for n in range(8):
-        began = time.monotonic()
+        before = len(waited)
         assert process("PATCH", "/users/me", {"name": f"Ann {n}"}, token=token).status == 200
-        took.append(time.monotonic() - began)
+        costs.append(len(waited) - before)
+    seconds = time.monotonic() - began
 
-    assert max(took) < 1.5, took
-    assert min(took) < 0.1, took
-    assert sum(took) < 4, took
+    assert max(costs) <= 5, costs
+    assert min(costs) == 0, costs
+    assert sum(costs) <= 5 + seconds + 1, costs  # once a second somebody looks whether it is back
+    assert seconds < SECONDS / 2
 
 
 @pytest.mark.parametrize("trouble", ["kill", "pause", "flush", "stop", "cut"])

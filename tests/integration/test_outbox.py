@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from tests.builders import NOW, a_newborn, an_actor, an_admin
 from tests.events import rows
 from tests.integration.test_unit_of_work import other_session
-from tests.together import eventually, in_background, together
+from tests.together import PATIENCE, eventually, in_background, together
 from users.application.commands import BlockUser, RegisterUser
 from users.infrastructure import outbox
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
@@ -173,7 +173,7 @@ def test_an_event_that_becomes_visible_late_is_not_lost_though_a_naive_reader_lo
             with unit_of_work() as users:
                 users.add(late)
             inserted.set()
-            may_commit.wait(10)
+            may_commit.wait(PATIENCE)
 
     naive, last_id = [], 0
 
@@ -190,7 +190,7 @@ def test_an_event_that_becomes_visible_late_is_not_lost_though_a_naive_reader_lo
         numbered.extend(each["user_id"] for each in outbox.batch(len(numbered), 10))
 
     with in_background(slow_command):
-        assert inserted.wait(10)
+        assert inserted.wait(PATIENCE)
         with unit_of_work() as users:
             users.add(early)
         naive_poll()
@@ -283,10 +283,10 @@ def test_the_counters_lock_is_never_waited_for(database, numbered_already):
             else:
                 list(RelayPosition.objects.select_for_update().all())
             holding.set()
-            let_go.wait(10)
+            let_go.wait(PATIENCE)
 
     with in_background(hang):
-        assert holding.wait(10)
+        assert holding.wait(PATIENCE)
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = 1")
             try:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.together import eventually, in_background, together
+from tests.together import PATIENCE, eventually, in_background, together
 from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, Unavailable
 from users.infrastructure.passwords import blowfish, hashing
@@ -15,7 +15,7 @@ from users.infrastructure.passwords.hashing import BulkheadHasher
 
 @pytest.fixture
 def hasher():
-    return BulkheadHasher(concurrency=2, queue=8, wait_seconds=5)
+    return BulkheadHasher(concurrency=2, queue=8, wait_seconds=PATIENCE)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ class Slow:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
-        self.go.wait(10)
+        self.go.wait(PATIENCE)
         with self._lock:
             self.running -= 1
         return password
@@ -105,7 +105,7 @@ def test_login_costs_one_real_hash_whatever_comes_of_it(service, people, compute
 
 def test_no_more_hashes_run_at_once_than_allowed(monkeypatch):
     slow = Slow(monkeypatch)
-    hasher = BulkheadHasher(concurrency=2, queue=8, wait_seconds=5)
+    hasher = BulkheadHasher(concurrency=2, queue=8, wait_seconds=PATIENCE)
 
     def let_go(stop):
         eventually(lambda: slow.running == 2)
@@ -118,7 +118,7 @@ def test_no_more_hashes_run_at_once_than_allowed(monkeypatch):
 
 def test_whoever_finds_the_queue_full_is_told_at_once(monkeypatch):
     slow = Slow(monkeypatch)
-    hasher = BulkheadHasher(concurrency=2, queue=3, wait_seconds=5)
+    hasher = BulkheadHasher(concurrency=2, queue=3, wait_seconds=PATIENCE)
 
     def call():
         try:

@@ -10,7 +10,7 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.fixtures import People
-from tests.together import together
+from tests.together import PATIENCE, together
 from users.infrastructure import prepared
 from users.infrastructure.reads import DatabaseReads
 
@@ -88,7 +88,7 @@ def test_threads_have_cursors_of_their_own(database: None) -> None:
 
     def ask(number: int) -> list[object]:
         try:
-            both.wait(10)
+            both.wait(PATIENCE)
             return [prepared.rows(ONE, [number]) for _ in range(100)]
         finally:
             connection.close()

@@ -13,6 +13,7 @@ from redis import Redis as RedisClient
 
 from tests.fixtures import People
 from tests.integration.test_management_commands import ROOT, Ran, Run, Terminal, environment, run  # noqa: F401
+from tests.together import PATIENCE
 from users.application.commands import BlockUser, RenameUser
 from users.infrastructure import outbox
 from users.infrastructure.redis_link import RedisAway
@@ -179,7 +180,7 @@ def test_ctrl_c_says_where_to_go_on(past: list[str]) -> None:
     assert process.stdout
     assert json.loads(process.stdout.readline())["sequence"] == 1
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     said = err.decode().splitlines()[-1]
     assert said in {f"CommandError: interrupted; to go on, say --from {n}" for n in (1, 2)}  # never later
@@ -190,10 +191,12 @@ def test_a_reader_that_has_enough_is_no_error(past: list[str]) -> None:
     assert process.stdout
     process.stdout.readline()
     process.stdout.close()
+    assert process.stdin
+    process.stdin.close()
     assert process.stderr
     err = process.stderr.read().decode()
     process.stderr.close()
-    assert process.wait(30) == 141
+    assert process.wait(PATIENCE) == 141
     assert "Traceback" not in err
 
 
@@ -217,10 +220,10 @@ def test_a_progress_bar_is_for_people_who_have_to_wait(
 
 
 SLOWLY = """
-import sys, time
+import sys
 sys.argv = ["manage.py", "replay_events"]
 import os
-os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.patient_settings"
 from django.core.management import execute_from_command_line
 import django
 django.setup()
@@ -229,7 +232,7 @@ replay_events.AT_ONCE = 1
 page = replay_events._page
 def slowly(chosen, after):
     if after > 0:
-        time.sleep(0.7)
+        sys.stdin.readline()
     return page(chosen, after)
 replay_events._page = slowly
 execute_from_command_line(sys.argv)
@@ -237,11 +240,13 @@ execute_from_command_line(sys.argv)
 
 
 def start_replay(**more: str) -> "subprocess.Popen[bytes]":
-    """A process that tells one event at a time and waits before each but the first."""
+    """A process that tells one event at a time and waits before each but the first until it hears something,
+    or nothing any more, from its stdin."""
     return subprocess.Popen(
         [sys.executable, "-c", SLOWLY],
         cwd=ROOT,
         env=environment(**more),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

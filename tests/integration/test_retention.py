@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from tests.events import rows, spoil
 from tests.integration.test_management_commands import ROOT, environment, run  # noqa: F401
 from tests.integration.test_relay import Lab, published_to
-from tests.together import eventually, in_background
+from tests.together import PATIENCE, eventually, in_background
 from users.infrastructure import outbox, retention
 from users.models import OutboxEvent, RelayPosition, WebhookEndpoint
 
@@ -32,7 +32,7 @@ def published(lab, *ages):
     """Events in the stream, one for each age."""
     for age in ages:
         rows(1, occurred_at=timezone.now() - age)
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
 
 
 def left():
@@ -241,7 +241,7 @@ def test_events_go_out_while_it_works(lab, redis):
     with in_background(write):
         gone = sum(retention.prune(timezone.now() - timedelta(days=90), keep=1, batch=10))
 
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
     assert gone == 300
     assert left() == list(range(301, outbox.position()[0] + 1))
     assert published_to(redis) == list(range(1, outbox.position()[0] + 1))
@@ -288,7 +288,7 @@ def test_ctrl_c_at_a_terminal_leaves_whole_batches_and_says_how_many(lab):
     )
     eventually(lambda: OutboxEvent.objects.count() < count - 20)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     os.close(its)
     shown = everything_on(ours)
 

@@ -21,6 +21,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.servers import clean_environment
+from tests.together import PATIENCE
 from users.infrastructure import key_folder
 from users.infrastructure.key_folder import KeyFolder, State
 from users.infrastructure.key_rotation import PUBLISH_FOR
@@ -256,7 +257,7 @@ def test_on_a_terminal_there_is_a_bar_and_a_kill_leaves_a_whole_ring(tmp_path: P
         text=True,
     )
     os.close(slave)
-    seen, deadline = "", time.monotonic() + 30
+    seen, deadline = "", time.monotonic() + PATIENCE
     os.set_blocking(terminal, False)
     while "switch in 10 min" not in seen:
         assert time.monotonic() < deadline, seen
@@ -264,7 +265,7 @@ def test_on_a_terminal_there_is_a_bar_and_a_kill_leaves_a_whole_ring(tmp_path: P
         with suppress(BlockingIOError):
             seen += os.read(terminal, 4096).decode(errors="replace")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     os.close(terminal)
     assert process.returncode == 130
     assert out.startswith("published: ")

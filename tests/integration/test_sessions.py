@@ -48,7 +48,7 @@ def test_of_eight_who_refresh_at_once_all_get_the_one_successor(service, ann):
 def test_of_eight_who_come_with_a_copied_token_none_gets_anything_and_it_is_told_once(service, ann):
     tokens = service.sessions.log_in(ANN)
     successor = service.sessions.refresh(tokens.refresh)
-    RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=timezone.now() - timedelta(seconds=11))
+    RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=timezone.now() - timedelta(seconds=61))
 
     outcomes = together([lambda: service.sessions.refresh(tokens.refresh)] * 8)
 
@@ -87,7 +87,7 @@ def test_a_thief_who_changes_the_user_all_the_time_keeps_no_session_alive(servic
     """Nor does he keep the account from being blocked."""
     tokens = service.sessions.log_in(ANN)
     service.sessions.refresh(tokens.refresh)
-    RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=timezone.now() - timedelta(seconds=11))
+    RefreshToken.objects.exclude(consumed_at=None).update(consumed_at=timezone.now() - timedelta(seconds=61))
     himself = Actor(ann)
 
     def rename(stop):

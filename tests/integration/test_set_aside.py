@@ -12,7 +12,7 @@ from tests.events import HUGE, POISON, mend, rows, spoil
 from tests.integration.test_admin import Browser
 from tests.integration.test_management_commands import run  # noqa: F401
 from tests.integration.test_relay import Lab, metric, published_to, stream
-from tests.together import together
+from tests.together import PATIENCE, together
 from users.infrastructure import envelopes, outbox
 from users.infrastructure.redis_link import RedisAway
 from users.models import OutboxEvent, RelayPosition
@@ -53,7 +53,7 @@ def test_the_stream_goes_on_and_has_a_tombstone_in_its_place(lab, redis, poison)
     spoil(events[2], *POISON[poison])
     began = timezone.now()
 
-    assert lab.relay.drain(seconds=5) == 5
+    assert lab.relay.drain(seconds=PATIENCE) == 5
 
     told = stream(redis)
     assert [each["sequence"] for each in told] == [1, 2, 3, 4, 5]
@@ -113,7 +113,7 @@ def test_all_of_a_batch_may_be_poison(lab, redis):
     for event, poison in zip(events, POISON.values(), strict=True):
         spoil(event, *poison)
 
-    assert lab.relay.drain(seconds=10) == len(POISON)
+    assert lab.relay.drain(seconds=PATIENCE) == len(POISON)
 
     assert {each["event_type"] for each in stream(redis)} == {"user.set_aside"}
     assert published_to(redis) == list(range(1, len(POISON) + 1))
@@ -127,7 +127,7 @@ def test_what_is_just_small_enough_is_told(lab, redis):
     mend(small, data={"text": "x" * room})
     mend(large, data={"text": "x" * (room + 1)})
 
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
 
     assert [each["event_type"] for each in stream(redis)] == ["user.renamed", "user.set_aside"]
     assert aside() == {large.pk: envelopes.TOO_LARGE}
@@ -149,7 +149,7 @@ def test_it_is_logged_once_and_counted(lab):
     [event] = rows(1)
     spoil(event, "occurred_at", "infinity")
     with structlog.testing.capture_logs() as logs:
-        lab.relay.drain(seconds=5)
+        lab.relay.drain(seconds=PATIENCE)
         outbox.batch(0, 10)
 
     [line] = [each for each in logs if each["event"] == "event_set_aside"]
@@ -165,7 +165,7 @@ def test_it_is_logged_once_and_counted(lab):
 def test_a_rewound_stream_gets_the_tombstone_again(lab, redis):
     events = rows(3)
     spoil(events[1], "data", '{"n": 18446744073709551616}')
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
     before = redis.xrange(STREAM)
     redis.flushall()
 
@@ -178,7 +178,7 @@ def test_a_tombstone_says_nothing_of_the_data(lab, redis):
     [event] = rows(1)
     spoil(event, "data", '{"email": "ann@example.com", "n": 18446744073709551616}')
 
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
 
     assert b"ann@" not in redis.xrange(STREAM)[0][1][b"event"]
     assert "ann@" not in aside()[event.pk]
@@ -203,7 +203,7 @@ def test_what_redis_refuses_is_no_poison_it_waits(lab, redis, refusal):
         redis.replicaof("127.0.0.1", 1)
     try:
         with pytest.raises(RedisAway):
-            lab.relay.drain(seconds=5)
+            lab.relay.drain(seconds=PATIENCE)
         assert lab.failures == ["redis_refused"]
     finally:
         redis.config_set("maxmemory", 0)
@@ -211,7 +211,7 @@ def test_what_redis_refuses_is_no_poison_it_waits(lab, redis, refusal):
         redis.delete(STREAM)
 
     assert aside() == {}
-    assert lab.relay.drain(seconds=5) == 3
+    assert lab.relay.drain(seconds=PATIENCE) == 3
     assert published_to(redis) == [1, 2, 3]
 
 
@@ -226,7 +226,7 @@ def test_many_large_events_go_out_in_several_messages(lab, redis, monkeypatch):
 
     monkeypatch.setattr(lab.bus, "publish", noting)
 
-    assert lab.relay.drain(seconds=5) == 30
+    assert lab.relay.drain(seconds=PATIENCE) == 30
 
     assert published_to(redis) == list(range(1, 31))
     assert sizes == [2] * 15
@@ -239,7 +239,7 @@ def test_what_was_mended_is_released_and_the_rest_stays(lab, run):  # noqa: F811
     mended, broken = rows(2)
     for event in (mended, broken):
         spoil(event, "occurred_at", "infinity")
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
     mend(mended, occurred_at=timezone.now())
 
     tried = run("release_events", "--dry-run")
@@ -261,7 +261,7 @@ def test_what_was_mended_is_released_and_the_rest_stays(lab, run):  # noqa: F811
 def test_when_all_is_released_it_exits_with_0_and_has_nothing_to_do_again(lab, run):  # noqa: F811
     [event] = rows(1)
     spoil(event, "data", HUGE)
-    lab.relay.drain(seconds=5)
+    lab.relay.drain(seconds=PATIENCE)
     mend(event, data={"name": "Ann"})
 
     assert run("release_events").code == 0

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
-from tests.together import together
+from tests.together import PATIENCE, together
 from users.application.commands import RegisterUser, RenameUser
 from users.infrastructure import outbox
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
@@ -163,7 +163,7 @@ class CuttingProxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -276,7 +276,7 @@ def crossing(service_uow, first, second, meet):
                 user.rename(UserName(f"By {first}"[:30]), by=ADMIN, now=NOW)
                 users.save(user)
                 if user_id == first:
-                    meet.wait(5)
+                    meet.wait(PATIENCE)
 
     return act
 

@@ -18,7 +18,7 @@ from django.db import connection, connections
 from httpcore import ConnectError
 
 from tests.builders import NOW
-from tests.together import together
+from tests.together import eventually, together
 from tests.webhook_receiver import Receiver
 from users.application.webhook_endpoint import Endpoint, Message
 from users.infrastructure.webhooks.addresses import AddressRules
@@ -32,14 +32,17 @@ MESSAGE = Message(
     sequence=1,
     body='{"sequence":1,"name":"Zoë"}'.encode(),
 )
-TIMEOUT = 0.4
+PATIENT = 30
+IMPATIENT = 0.4
+"""Seconds that a sender gives a receiver: so few where it is to give up. There even a good one may be given
+up by a machine that is slow for a while."""
 
 
 def now():
     return datetime.now(UTC)
 
 
-def sender(*, private=True, timeout=TIMEOUT, **parts):
+def sender(*, private=True, timeout=PATIENT, **parts):
     rules = AddressRules(private_addresses=private)
     return HttpSender(SECRETS, rules, timeout_seconds=timeout, clock=now, **parts)
 
@@ -87,13 +90,15 @@ def target(receiver):
 
 
 def test_a_message_arrives_as_it_is_signed_and_is_accepted(receiver, target):
+    began = time.time()
+
     answer = sender().send(target, MESSAGE)
 
     assert (answer.status, answer.error) == (204, None)
     assert receiver.taken == [{"sequence": 1, "name": "Zoë"}]
     headers = receiver.seen[0]
     assert headers["webhook-id"] == MESSAGE.event_id
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 5
+    assert int(began) <= int(headers["webhook-timestamp"]) <= time.time()
     assert headers["content-type"] == "application/json"
     assert headers["user-agent"].startswith("user-service")
     assert headers["host"] == f"127.0.0.1:{receiver.port}"
@@ -123,28 +128,39 @@ def test_while_the_previous_secret_is_valid_both_sign_and_after_that_the_new_one
         ("redirect", 307, "redirect"),
         ("close", None, "broken_answer"),
         ("nonsense", None, "broken_answer"),
-        ("hang", None, "timeout"),
-        ("drip", None, "timeout"),
         ("drip_body", 200, None),
         ("flood", 200, None),
     ],
 )
 def test_whatever_the_receiver_does_there_is_an_answer_in_time(receiver, target, mischief, status, error):
     receiver.mischief.append(mischief)
-    receiver.hang_seconds = 3
+    receiver.hang_seconds = 100
     began = time.monotonic()
 
     answer = sender().send(target, MESSAGE)
 
-    assert time.monotonic() - began < TIMEOUT + 1.5
+    assert time.monotonic() - began < PATIENT
     assert (answer.status, answer.error) == (status, error)
     assert len(receiver.seen) == 1  # no redirect followed, nothing sent twice
+
+
+@pytest.mark.parametrize("mischief", ["hang", "drip"])
+def test_one_that_does_not_come_to_an_end_is_given_up(receiver, target, mischief):
+    receiver.mischief.append(mischief)
+    receiver.hang_seconds = 100
+    began = time.monotonic()
+
+    answer = sender(timeout=IMPATIENT).send(target, MESSAGE)
+
+    assert IMPATIENT <= time.monotonic() - began < PATIENT
+    assert (answer.status, answer.error) == (None, "timeout")
+    assert len(receiver.seen) <= 1  # none where the time was over before it was sent
 
 
 def test_of_an_endless_answer_no_more_is_taken_than_fits_into_buffers(receiver, target):
     receiver.mischief.append("flood")
 
-    assert sender(timeout=5).send(target, MESSAGE).status == 200
+    assert sender().send(target, MESSAGE).status == 200
 
     assert 0 < receiver.flooded < 2**24
 
@@ -161,18 +177,20 @@ def test_a_closed_port_and_a_name_that_leads_nowhere(receiver, target):
 
 def test_dns_that_hangs_counts_in_the_deadline(target):
     done = threading.Event()
+    hanging = sender(timeout=IMPATIENT, resolve=lambda host, port: [done.wait(100)])
     began = time.monotonic()
 
-    answer = sender(resolve=lambda host, port: [done.wait(5)]).send(target, MESSAGE)
+    answer = hanging.send(target, MESSAGE)
 
-    assert answer.error == "timeout"
-    assert time.monotonic() - began < TIMEOUT + 1.5
     done.set()
+    assert answer.error == "timeout"
+    assert time.monotonic() - began < PATIENT
 
 
 def test_a_receiver_that_takes_no_connection_counts_in_the_deadline(target):
     with deaf("127.0.0.1") as port:
-        answer = sender().send(endpoint(f"http://127.0.0.1:{port}/", target.secret), MESSAGE)
+        lost = endpoint(f"http://127.0.0.1:{port}/", target.secret)
+        answer = sender(timeout=IMPATIENT).send(lost, MESSAGE)
 
     assert answer.error == "timeout"
 
@@ -273,11 +291,18 @@ def test_while_a_receiver_is_waited_for_no_connection_of_a_pool_is_kept(database
 
 def test_several_messages_may_share_a_connection_and_a_broken_one_is_replaced(receiver, target):
     with sender().line() as send:
-        for mischief in (None, "close", None, "hang", None, "flood", None):
+        for mischief in (None, "close", None, "flood", None):
             receiver.mischief.extend([mischief] if mischief else [])
             send(target, MESSAGE)
 
-    assert len(receiver.taken) == 5
+    assert len(receiver.taken) == 4
+
+
+def test_so_is_one_on_which_an_answer_was_given_up(receiver, target):
+    receiver.mischief.append("hang")
+    with sender(timeout=IMPATIENT).line() as send:
+        assert send(target, MESSAGE).error == "timeout"
+        eventually(lambda: send(target, MESSAGE).error is None)
 
 
 def test_proxies_of_the_environment_are_not_asked(receiver, target, monkeypatch):
@@ -358,10 +383,11 @@ class TestAddresses:
         assert receiver.seen[0]["host"] == f"hooks.example.com:{receiver.port}"
 
     def test_a_first_address_that_swallows_packets_leaves_time_for_the_next(self, receiver, target):
-        both = sender(timeout=2, resolve=lambda host, port: ["127.0.0.2", "127.0.0.1"])
+        both = sender(timeout=1, resolve=lambda host, port: ["127.0.0.2", "127.0.0.1"])
         url = f"http://hooks.example.com:{receiver.port}/hook"
         with deaf("127.0.0.2", receiver.port):
-            assert both.send(endpoint(url, target.secret), MESSAGE).error is None
+            # More than once only where the machine is slow.
+            eventually(lambda: both.send(endpoint(url, target.secret), MESSAGE).error is None)
 
 
 def certificate(folder, *names):
@@ -419,7 +445,7 @@ class TestTls:
         served.sni_callback = lambda connection, name, context: called.append(name)
         receiver.down()
         receiver.up(served)
-        parts = {"tls": trusted, "resolve": lambda host, port: ["127.0.0.1"], "timeout": 3}
+        parts = {"tls": trusted, "resolve": lambda host, port: ["127.0.0.1"]}
         return lambda host: sender(**parts).send(
             endpoint(f"https://{host}:{receiver.port}/", target.secret), MESSAGE
         ), called
@@ -449,22 +475,21 @@ class TestTls:
             demanding = threading.Thread(target=refuse_strangers, args=(listening, served))
             demanding.start()
             url = f"https://hooks.example.com:{listening.getsockname()[1]}/"
-            answer = sender(tls=trusted, resolve=lambda host, port: ["127.0.0.1"], timeout=3).send(
-                endpoint(url, target.secret), MESSAGE
-            )
+            ours = sender(tls=trusted, resolve=lambda host, port: ["127.0.0.1"])
+            answer = ours.send(endpoint(url, target.secret), MESSAGE)
             demanding.join()
 
         assert (answer.status, answer.error) == (None, "tls_failed")
 
     def test_one_that_nobody_vouches_for_is_refused(self, secure, receiver, target):
-        unknown = sender(resolve=lambda host, port: ["127.0.0.1"], timeout=3)
+        unknown = sender(resolve=lambda host, port: ["127.0.0.1"])
         url = f"https://hooks.example.com:{receiver.port}/"
 
         assert unknown.send(endpoint(url, target.secret), MESSAGE).error == "tls_failed"
 
 
 def test_many_threads_may_send_at_once(receiver, target):
-    one = sender(timeout=5)
+    one = sender()
 
     answers = together([lambda: one.send(target, MESSAGE)] * 10)
 

@@ -1,6 +1,7 @@
 """The worker: it lifts blocks whose time has run out, sends what hooks left behind, and survives outages."""
 
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.builders import an_actor, an_admin
 from tests.events import rows
 from tests.fixtures import PASSWORD, Api
 from tests.integration.test_management_commands import ROOT, environment, run, shell  # noqa: F401
-from tests.together import eventually, in_background
+from tests.together import PATIENCE, eventually, in_background
 from users.application.commands import BlockUser, UnblockUser
 from users.application.credentials import LogIn
 from users.infrastructure import metrics, outbox
@@ -34,6 +35,14 @@ def block(service, user_id, reason="spam", **duration):
     return service.commands.block(BlockUser(user_id=user_id, reason=reason, until=until, by=ADMIN))
 
 
+def block_for_a_moment(service, user_id, seconds):
+    """As if it had been for so short a time from the first; answers when it ends."""
+    block(service, user_id, hours=1)
+    ends = timezone.now() + timedelta(seconds=seconds)
+    UserRecord.objects.filter(id=user_id).update(blocked_until=ends)
+    return ends
+
+
 def run_out(user_id):
     """As if the end of the block had come an hour ago."""
     UserRecord.objects.filter(id=user_id).update(blocked_until=timezone.now() - timedelta(hours=1))
@@ -46,15 +55,13 @@ def events_of(service, user_id):
 def test_a_block_that_ran_out_is_lifted_by_the_running_worker_as_a_fact_of_its_own(service, people, redis):
     user_id = people.user("Ann")
     with in_background(service.worker().run):
-        until = block(service, user_id, seconds=0.7)
+        ends = block_for_a_moment(service, user_id, 0.5)
         service.queries.get(user_id)
-        ends = time.monotonic() + 0.7
 
         eventually(lambda: not UserRecord.objects.filter(id=user_id, status="blocked").exists())
-        assert 0 <= time.monotonic() - ends < 5
+        assert timezone.now() >= ends
         eventually(lambda: redis.xlen("users.events") == 3)
 
-    assert until.version == 2
     assert service.queries.get(user_id).version == service.cache.get(user_id).view.version == 3
     assert b'"status":"active"' in service.queries.get(user_id).json
     lifted = events_of(service, user_id)[-1]
@@ -257,7 +264,7 @@ def test_a_worker_that_waits_after_failures_stops_at_once(service, monkeypatch):
     with in_background(worker.run):
         time.sleep(0.05)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 50  # and not the 60 s that it would have waited
 
 
 # --- Signs of life ------------------------------------------------------------------------------------
@@ -272,7 +279,7 @@ def test_a_good_round_beats_and_not_again_for_a_while(service, redis):
     assert outbox.heartbeat_age() == math.inf
     worker.relay_events()
     first = beats()
-    assert 0 <= outbox.heartbeat_age() < 5
+    assert 0 <= outbox.heartbeat_age() < 50
 
     worker.relay_events()
     assert beats() == first
@@ -289,7 +296,7 @@ def test_the_first_beat_takes_no_number_away(service, redis):
 
     outbox.beat()
     rows(1)
-    service.relay.drain(seconds=5)
+    service.relay.drain(seconds=PATIENCE)
 
     assert outbox.position() == (4, 4)
 
@@ -307,15 +314,16 @@ def test_the_age_of_the_beat_is_a_metric(service, redis):
     outbox.beat()
     RelayPosition.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=42))
 
-    assert b"\nuser_events_relay_heartbeat_age_seconds 42." in metrics.page()
+    age = re.search(rb"\nuser_events_relay_heartbeat_age_seconds ([0-9.]+)\n", metrics.page())
+    assert 42 <= float(age[1]) < 42 + PATIENCE
 
 
 @pytest.mark.parametrize(
     ("age", "code", "said"),
     [
-        (29, 0, "a worker's relay was at work 29 seconds ago\n"),
-        (31, 1, "CommandError: no worker's relay was at work in the last 31 seconds\n"),
-        (None, 1, "CommandError: no worker has ever been at work here\n"),
+        (5, 0, r"a worker's relay was at work (\d+) seconds ago\n"),
+        (31, 1, r"CommandError: no worker's relay was at work in the last (\d+) seconds\n"),
+        (None, 1, r"CommandError: no worker has ever been at work here\n"),
     ],
 )
 def test_check_says_by_its_exit_code_whether_a_worker_is_at_work(run, age, code, said):  # noqa: F811
@@ -326,7 +334,10 @@ def test_check_says_by_its_exit_code_whether_a_worker_is_at_work(run, age, code,
 
     ran = run("relay_events", "--check")
 
-    assert (ran.code, ran.out + ran.err) == (code, said)
+    assert ran.code == code
+    told = re.fullmatch(said, ran.out + ran.err)
+    assert told
+    assert age is None or age <= int(told[1]) < age + PATIENCE
     assert OutboxEvent.objects.get().sequence is None, "it only looks"
 
 
@@ -365,7 +376,7 @@ def test_a_process_that_is_told_to_end_finishes_its_batch(database, redis, tmp_p
         assert redis.xlen("users.events") == in_hand < 2500
         assert outbox.position() == (2500, 0)
 
-    assert worker.wait(10) == 0, (tmp_path / "log").read_text()
+    assert worker.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
     ids = [int(entry_id.partition(b"-")[0]) for entry_id, _ in redis.xrange("users.events")]
     assert ids == list(range(1, 2501))
     assert outbox.position() == (2500, 2500)
@@ -385,7 +396,7 @@ def test_redis_killed_and_back_does_not_end_the_worker(service, people, fragile_
     user_id = people.user("Ann")
     with in_background(service.worker().run):
         fragile_redis.kill()
-        block(service, user_id, seconds=0.2)
+        block_for_a_moment(service, user_id, 0.2)
         eventually(lambda: UserRecord.objects.get(id=user_id).version == 3)  # lifted meanwhile
         fragile_redis.start()
         eventually(lambda: redis_client.xlen("users.events") == 3)
@@ -393,7 +404,7 @@ def test_redis_killed_and_back_does_not_end_the_worker(service, people, fragile_
 
 def test_postgresql_killed_and_back_does_not_end_the_worker(service, people, fragile_postgres, redis):
     user_id = people.user("Ann")
-    block(service, user_id, seconds=1)
+    block_for_a_moment(service, user_id, 1)
     with in_background(service.worker().run):
         fragile_postgres.kill()
         with pytest.raises(OperationalError):

@@ -85,7 +85,7 @@ class Faults:
             yield
         finally:
             over.set()
-            evictor.join(10)
+            evictor.join(60)
 
     def _evict(self, user_ids: list[str], dice: random.Random, over: threading.Event) -> None:
         """Deletes entries, leases and sometimes the epoch, as a Redis short of memory might."""
@@ -146,5 +146,5 @@ class Faults:
 
     @contextmanager
     def _client(self) -> Iterator[RedisClient]:
-        with RedisClient.from_url(self._redis.url, socket_timeout=5) as client:
+        with RedisClient.from_url(self._redis.url, socket_timeout=60) as client:
             yield client

@@ -65,10 +65,10 @@ class Sleep:
     began: int
     woke: int
 
-    def excuses(self, suspect: Suspect, write: Write) -> bool:
+    def excuses(self, suspect: Suspect, write: Write, *, repair: int = REPAIR) -> bool:
         if write.ended < self.began or write.begun > self.woke + BREAKER:
             return False
-        repaired = max(self.woke, write.ended) + REPAIR
+        repaired = max(self.woke, write.ended) + repair
         return suspect.ended >= self.woke and suspect.begun <= repaired
 
     def behind(self, suspect: Suspect) -> float:
@@ -82,15 +82,19 @@ class Verdict:
     excepted: list[Suspect]
 
 
-def judge(suspects: list[Suspect], writes: list[Write], sleeps: list[Sleep]) -> Verdict:
+def judge(
+    suspects: list[Suspect], writes: list[Write], sleeps: list[Sleep], *, repair: int = REPAIR
+) -> Verdict:
     guilty, excepted = [], []
     for suspect in suspects:
-        (excepted if _is_excepted(suspect, writes, sleeps) else guilty).append(suspect)
+        (excepted if _is_excepted(suspect, writes, sleeps, repair) else guilty).append(suspect)
     return Verdict(guilty, excepted)
 
 
-def _is_excepted(suspect: Suspect, writes: list[Write], sleeps: list[Sleep]) -> bool:
+def _is_excepted(suspect: Suspect, writes: list[Write], sleeps: list[Sleep], repair: int) -> bool:
     if suspect.kind not in {"old", "token"}:
         return False
     lacking = [write for write in writes if suspect.lacks(write)]
-    return bool(lacking) and all(any(sleep.excuses(suspect, write) for sleep in sleeps) for write in lacking)
+    return bool(lacking) and all(
+        any(sleep.excuses(suspect, write, repair=repair) for sleep in sleeps) for write in lacking
+    )

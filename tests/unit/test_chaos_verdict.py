@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from tests.chaos.verdict import Truth, Verdict, judge
-from tests.chaos.world import ORDERS, Process, World
+from tests.chaos.world import Process, World
 from tests.order_service import OrderService
+from tests.user_service import SERVICE
 
 EVENTS = [(1, "a", "ann", 1), (2, "b", "bob", 1), (3, "c", "ann", 2)]
 TRUTH = Truth({event[1]: event for event in EVENTS}, {"ann": 2, "bob": 1}, {("ann", 2)})
@@ -59,7 +60,7 @@ def test_where_there_are_no_sequences_nobody_counts_holes():
 
 def test_a_kill_that_hits_nobody_does_not_count(tmp_path):
     world = World(tmp_path, seed=1)
-    world.orders = OrderService(tmp_path, "http://127.0.0.1:1", "redis://127.0.0.1:1/0", ORDERS)
+    world.orders = OrderService(tmp_path, "http://127.0.0.1:1", "redis://127.0.0.1:1/0", SERVICE)
     sleeper = ["-c", "import time; time.sleep(60)"]
     world.web, world.naive, worker = (Process(name, sleeper, tmp_path) for name in ("web", "naive", "worker"))
     world.workers = [worker]
