@@ -17,6 +17,7 @@ from tests.environment import LEASE_IN_LIFE
 from tests.patient_settings import SECONDS
 from tests.servers import TEST_DIR, WORKER
 from users.infrastructure import cache
+from users.infrastructure.redis_link import generation
 
 
 def lead_redis_to(url: str, *, patiently: bool = True) -> None:
@@ -25,6 +26,7 @@ def lead_redis_to(url: str, *, patiently: bool = True) -> None:
         caches.settings[alias]["LOCATION"] = url
         caches.settings[alias]["OPTIONS"] |= {"SOCKET_CONNECT_TIMEOUT": seconds, "SOCKET_TIMEOUT": seconds}
         caches[alias] = caches.create_connection(alias)
+    generation.end()
 
 
 def wait_for_postgres(seconds: float) -> None:

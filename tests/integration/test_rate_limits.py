@@ -7,9 +7,9 @@ import time
 
 import pytest
 from django.core.cache import caches
-from redis.connection import AbstractConnection
 
 from config.embedded import PROJECT
+from tests.redis_trips import noted_trips
 from tests.servers import clean_environment
 from tests.together import PATIENCE, together
 from users.application.errors import RateLimited
@@ -110,13 +110,7 @@ def test_a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_the_limit_sa
 
 def test_one_claim_is_one_round_trip_whatever_the_number_of_limits(meter, monkeypatch):
     meter.take([Claim(TEN, "ann")])  # from now on Redis knows the script
-    sent = []
-    real = AbstractConnection.send_packed_command
-    monkeypatch.setattr(
-        AbstractConnection,
-        "send_packed_command",
-        lambda link, command, *more, **options: (sent.append(command), real(link, command, *more, **options)),
-    )
+    sent = noted_trips(monkeypatch)
     meter.take([Claim(TEN, "ann"), Claim(TWO, "ann"), Claim(SEVEN, "ann")])
     meter.take([])
     assert len(sent) == 1
@@ -258,13 +252,7 @@ def cache(link):
 
 def test_the_limit_of_a_caller_travels_with_the_cache_in_one_round_trip(callers, cache, monkeypatch):
     calls(callers, cache, 1)
-    sent = []
-    real = AbstractConnection.send_packed_command
-    monkeypatch.setattr(
-        AbstractConnection,
-        "send_packed_command",
-        lambda link, command, *more, **options: (sent.append(command), real(link, command, *more, **options)),
-    )
+    sent = noted_trips(monkeypatch)
     assert calls(callers, cache, 5) == 2
     assert len(sent) == 5
 

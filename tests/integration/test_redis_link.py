@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 from django_redis import get_redis_connection
@@ -252,8 +253,8 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(fragile_redi
     link = RedisLink("default")
     with link.own as ask:
         ask("SET", "a", "1")
-        connection = ask.__self__._connection
-        monkeypatch.setattr(connection, "read_response", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        interrupted = Mock(gets=Mock(side_effect=KeyboardInterrupt))
+        monkeypatch.setattr(ask.__self__._wire, "_reader", interrupted)
     with pytest.raises(KeyboardInterrupt), link.own as ask:
         ask("GET", "a")
     monkeypatch.undo()

@@ -6,9 +6,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from redis.connection import AbstractConnection
 
 from tests.fixtures import PASSWORD
+from tests.redis_trips import noted_trips
 from users import wiring
 from users.application.commands import (
     BlockUser,
@@ -32,25 +32,18 @@ class Cost:
 
     def __init__(self, monkeypatch):
         self._queries = CaptureQueriesContext(connection)
+        self._monkeypatch = monkeypatch
         self.redis = []
-        real = AbstractConnection.send_packed_command
-
-        def send(link, command, *arguments, **options):
-            self.redis.append(command)
-            return real(link, command, *arguments, **options)
-
-        self._patch = lambda: monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
-        self._restore = lambda: monkeypatch.setattr(AbstractConnection, "send_packed_command", real)
 
     def __enter__(self):
-        self.redis.clear()
-        self._patch()
+        self._counting = self._monkeypatch.context()
+        self.redis = noted_trips(self._counting.__enter__())
         self._queries.__enter__()
         return self
 
     def __exit__(self, *error):
         self._queries.__exit__(*error)
-        self._restore()
+        self._counting.__exit__(*error)
 
     @property
     def sql(self):

@@ -15,7 +15,9 @@ import structlog
 from django_redis import get_redis_connection
 from django_redis.pool import ConnectionFactory
 from redis import ConnectionError as ConnectionLost
-from redis import ConnectionPool, Redis, RedisError, ResponseError
+from redis import ConnectionPool, Redis, RedisError
+
+from users.infrastructure.redis_wire import Wire
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,11 @@ class RedisLink:
         self._lock = threading.Lock()
         self._failed = 0
         self._try_at = 0.0
-        self.own = _OwnConnection(alias, self._admit, self._note_success, self._note_failure)
+        self._threads = _PerThread(alias, self._admit, self._note_success, self._note_failure)
+
+    @property
+    def own(self) -> "_OwnConnection":
+        return self._threads.connection
 
     @contextmanager
     def client(self) -> Iterator[Redis]:
@@ -117,8 +123,27 @@ class RedisLink:
                 self._failed = 0
 
 
-class _OwnConnection(threading.local):
-    """A connection for each thread, as the pool of the alias would make it."""
+class Generation:
+    """Of connections: those of an older one are nobody's any more, as after a fork."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        os.register_at_fork(after_in_child=self.end)
+
+    def end(self) -> None:
+        self.number += 1
+
+
+generation = Generation()
+
+
+class _PerThread(threading.local):
+    def __init__(self, *of_link: Any) -> None:
+        self.connection = _OwnConnection(*of_link)
+
+
+class _OwnConnection:
+    """A thread's, as the pool of the alias would make it."""
 
     def __init__(
         self,
@@ -131,9 +156,8 @@ class _OwnConnection(threading.local):
         self._admit = admit
         self._succeeded = succeeded
         self._failed = failed
-        self._pool: ConnectionPool | None = None
-        self._connection: Any = None
-        self._is_new = True
+        self._wire: Wire | None = None
+        self._generation = 0
 
     def __enter__(self) -> Ask:
         self._admit()
@@ -147,36 +171,19 @@ class _OwnConnection(threading.local):
             raise RedisAway from error
 
     def _ask(self, *command: Any) -> Any:
-        connection = self._current()
+        wire = self._wire
+        if wire is None or self._generation != generation.number:
+            return self._connected().ask(*command)
         try:
-            answer = _exchange(connection, command)
+            return wire.ask(*command)
         except ConnectionLost:
-            if self._is_new:
-                raise
             # It was closed while nobody looked, as a Redis that starts anew does.
-            connection.disconnect()
-            answer = _exchange(connection, command)
-        self._is_new = False
-        return answer
+            return self._connected().ask(*command)
 
-    def _current(self) -> Any:
-        pool = get_redis_connection(self._alias).connection_pool
-        if self._connection is None or pool is not self._pool or self._connection.pid != os.getpid():
-            if self._connection is not None:
-                self._connection.disconnect()
-            # Not by the pool, which would count it among its own for ever.
-            self._pool, self._is_new = pool, True
-            self._connection = pool.connection_class(**pool.connection_kwargs)
-        return self._connection
-
-
-def _exchange(connection: Any, command: tuple[Any, ...]) -> Any:
-    """Leaves no answer behind that the next command would take for its own."""
-    connection.send_command(*command)
-    try:
-        return connection.read_response()
-    except ResponseError:
-        raise
-    except BaseException:
-        connection.disconnect()
-        raise
+    def _connected(self) -> Wire:
+        if self._wire:
+            self._wire.close()
+        self._wire = None
+        self._generation = generation.number
+        self._wire = Wire(get_redis_connection(self._alias).connection_pool)
+        return self._wire

@@ -1,0 +1,74 @@
+"""A connection to Redis for one thread that asks one thing at a time.
+
+redis-py makes it: address, TLS, password, database. What is asked then goes over its socket by hiredis, at
+half of what redis-py takes, and the kernel keeps the time: a socket of Python's with a timeout is polled
+before each call, and each poll lets another thread have the interpreter, which on a busy core costs more than
+the call."""
+
+import math
+import socket
+import struct
+from typing import Any
+
+import hiredis
+from redis import ConnectionError as ConnectionLost
+from redis import ConnectionPool
+from redis import TimeoutError as TookTooLong
+from redis.connection import DefaultParser
+from redis.exceptions import InvalidResponse
+
+BYTES = 65_536
+
+
+class Wire:
+    def __init__(self, pool: ConnectionPool) -> None:
+        """As the pool would connect, but not of its number, which it would count for ever. Raises redis' own
+        errors."""
+        kwargs = pool.connection_kwargs | {"protocol": 2}  # in which Redis speaks when it is asked, only
+        self._connection: Any = pool.connection_class(**kwargs)
+        self._connection.connect()
+        self._socket = _kept_in_time(self._connection._sock)
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=Ellipsis
+        )
+
+    def ask(self, *command: Any) -> Any:
+        """What Redis answers. Raises redis' own errors; after any but a refusal by Redis the wire is closed,
+        so that nobody takes an answer for that to another question."""
+        try:
+            answer = self._exchange(command)
+        except (BlockingIOError, TimeoutError) as error:
+            self.close()
+            raise TookTooLong("Redis took too long.") from error
+        except OSError as error:
+            self.close()
+            raise ConnectionLost(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _exchange(self, command: tuple[Any, ...]) -> Any:
+        self._socket.sendall(hiredis.pack_command(command))
+        while (answer := self._reader.gets()) is Ellipsis:
+            received = self._socket.recv(BYTES)
+            if not received:
+                raise ConnectionLost("Redis has closed the connection.")
+            self._reader.feed(received)
+        return answer
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+def _kept_in_time(connected: socket.socket) -> socket.socket:
+    """With the timeout that it has, kept by the kernel where that can: TLS needs Python to."""
+    if type(connected) is socket.socket and (timeout := connected.gettimeout()):
+        whole = math.floor(timeout)
+        kept = struct.pack("@ll", whole, round((timeout - whole) * 1e6))
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, kept)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, kept)
+        connected.settimeout(None)
+    return connected
