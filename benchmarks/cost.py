@@ -17,6 +17,7 @@ from io import BytesIO
 from typing import Any
 
 import orjson
+from uuid_utils import uuid7
 
 from benchmarks import report, rig
 
@@ -140,32 +141,34 @@ def renamed(user_id: str, token: str) -> None:
 def parts() -> Iterator[tuple[str, float]]:
     from users import wiring
     from users.api import observation, request_metrics
-    from users.api.authentication import recognise
+    from users.api.authentication import look_up, recognise
     from users.infrastructure.reads import DatabaseReads
 
     service = wiring.service()
     credentials = {name: PERSON[name] for name in ("email", "password")}
     raw = orjson.loads(ask("POST", "/auth/token", credentials))["access"].encode()
     bearer = service.tokens.bearer(raw)
-    seen = recognise(raw, "me").caller.seen[bearer.user_id]
+    shown = look_up(raw, "me")
+    seen = recognise(shown).caller.seen[bearer.user_id]
     kind = request_metrics.Kind("GET", "user", True, 200, "http", "utf-8", "None")
-    figures = request_metrics.Figures(kind, 0.001, 0, 300)
-    observed = observation.Observed("GET", "/users/<str:user_id>", "retrieve", 200, 0.001, "a", "b", figures)
+    figures = request_metrics.Figures(kind, 0, 300)
+    exchange = observation.Exchange("GET", "/users/<str:user_id>", "retrieve", 200, bearer.user_id, figures)
+    observed = observation.Observed(exchange, str(uuid7()), time.time(), 0.001, 0.001, 0.00001)
     yield "verifying a token (ES256)", cost(lambda: service.tokens.read(raw))
     yield "one that is remembered", cost(lambda: service.tokens.bearer(raw))
     yield (
         "the round trip to Redis, and taking the entry apart",
         cost(lambda: service.cache.peek([bearer.user_id])),
     )
-    yield "all that recognises a caller, these two included", cost(lambda: recognise(raw, "me"))
+    yield "these two together, as for every read", cost(lambda: look_up(raw, "me"))
+    yield (
+        "judging anew who calls",
+        cost(lambda: recognise(look_up(raw, "me"))) - cost(lambda: look_up(raw, "me")),
+    )
     yield "the query, from what was seen", cost(lambda: service.queries.get(bearer.user_id, seen=seen))
     yield "the row by a prepared statement, as ready JSON", cost(lambda: DatabaseReads().view(bearer.user_id))
-    yield "metrics, by themselves", cost(lambda: request_metrics.count(0.001, figures))
-    yield "metrics, among many", cost(lambda: request_metrics.count_later(0.001, figures))
-    yield (
-        "the log's line, and metrics among many",
-        cost(lambda: observation.observe_of_many(observed, figures)),
-    )
+    yield "the log's line and the metrics, by themselves", cost(lambda: observation.observe(observed))
+    yield "the same among many", cost(lambda: observation.observe_later(observed))
 
 
 if __name__ == "__main__":

@@ -37,12 +37,11 @@ class Both:
         self.answered: Counter[str] = Counter()
 
     def __call__(self, method: str, path: str, **environ: str) -> HttpResponse:
-        """The answer of the front, which is that of Django."""
-        ours, theirs = (
-            self.ask(self.fronted, method, path, environ),
-            self.ask(DJANGO, method, path, environ),
+        """The answer of the front, which is that of Django, and which it gives again."""
+        ours, again, theirs = (
+            self.ask(handler, method, path, environ) for handler in (self.fronted, self.fronted, DJANGO)
         )
-        assert shown(ours) == shown(theirs), (method, path, environ)
+        assert shown(ours) == shown(again) == shown(theirs), (method, path, environ)
         if not self.fronted.asked_django:
             self.answered[str(ours.status_code)] += 1
         return ours
@@ -266,14 +265,14 @@ def test_what_nobody_has_foreseen_is_logged_and_left_to_django(
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(front_module, "_answer", fails)
+    monkeypatch.setattr(front_module, "look_up", fails)
     both.answered.clear()
     caplog.clear()
     assert both("GET", "/users/me", HTTP_AUTHORIZATION=token).status_code == 200
     assert not both.answered
     assert [record.msg["event"] for record in caplog.records if record.levelname == "ERROR"] == [
         "front_failed"
-    ]
+    ] * 2
 
 
 def test_a_database_that_fails_is_told_by_django(
@@ -336,12 +335,17 @@ def test_a_token_that_is_none_is_verified_once(people: People, monkeypatch: pyte
     assert len(verified) == 1
 
 
-def test_a_refusal_is_counted_once(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ann = limited(people, settings, monkeypatch, "caller", 1)
-    assert ann("GET", "/users/me").status_code == 200
+def test_a_refusal_is_counted_once_and_logged_as_the_callers(
+    people: People, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = limited(people, settings, monkeypatch, "caller", 3)
+    for _ in range(3):
+        assert ann("GET", "/users/me").status_code == 200
     before = counted(metrics.page())
     problem(ann("GET", "/users/me"), "rate_limited")
     assert (counted(metrics.page()) - before)['user_rate_limited_total{policy="caller"}'] == 1
+    *served, refused = (record.msg["user_id"] for record in caplog.records if record.name == "users.request")
+    assert served[-1] == refused is not None
 
 
 def limited(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch, policy: str, quota: int) -> Api:

@@ -1,6 +1,7 @@
 """Who calls: a bearer token, checked against its signature, its claims and the account's token version."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -9,7 +10,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from users import wiring
 from users.application.ports import Seen
-from users.application.representation import canonical
+from users.application.representation import UserView, canonical
 from users.infrastructure.rate_limits import Turn
 from users.infrastructure.tokens import Bearer
 from users_domain.errors import InvalidUserId, UserNotFound
@@ -36,6 +37,16 @@ class Caller:
         return self.id
 
 
+class Shown(NamedTuple):
+    """The token `raw`, whom it names, and what the cache holds, in one round trip, of whoever the request is
+    about; a limit, if there is one, has counted it. Nothing is judged yet."""
+
+    raw: bytes
+    bearer: Bearer
+    turn: Turn | None
+    cached: dict[str, UserView]
+
+
 @dataclass(frozen=True, slots=True)
 class Recognised:
     """Whoever has shown the token `raw`, which counts; his limit, if there is one, has counted it."""
@@ -58,9 +69,9 @@ MET = "users.met"
 being looked for anew."""
 
 
-def recognise(raw: bytes, named: str | None) -> Recognised:
-    """Who shows this token, for a request about the user that its address names. Raises simplejwt's
-    TokenError, AuthenticationFailed; the database's errors where the cache does not know him."""
+def look_up(raw: bytes, named: str | None) -> Shown:
+    """What there is to know without PostgreSQL of a request that shows this token, about the user that its
+    address names. Raises simplejwt's TokenError, AuthenticationFailed."""
     service = wiring.service()
     try:
         bearer = service.tokens.bearer(raw)
@@ -71,18 +82,24 @@ def recognise(raw: bytes, named: str | None) -> Recognised:
     # By version, and given back where the session has ended: a token that is worth nothing any more uses up
     # nothing of its owner's.
     turn = service.callers.turn(f"{caller_id} {bearer.token_version}")
-    about = [caller_id] if target in {None, caller_id} else [caller_id, target]
-    cached = service.cache.peek(about, along=turn)
+    about = [caller_id] if target is None or target == caller_id else [caller_id, target]
+    return Shown(raw, bearer, turn, service.cache.peek(about, along=turn))
+
+
+def recognise(shown: Shown) -> Recognised:
+    """Who calls. Raises AuthenticationFailed; the database's errors where the cache does not know him."""
+    bearer = shown.bearer
     try:
-        account = service.queries.account(caller_id, cached=cached.get(caller_id))
+        account = wiring.service().queries.account(bearer.user_id, cached=shown.cached.get(bearer.user_id))
     except UserNotFound:
         raise AuthenticationFailed from None
     if not account.view.accepts(bearer.token_version, bearer.session_id):
-        if turn:
-            turn.give_back()
+        if shown.turn:
+            shown.turn.give_back()
         raise AuthenticationFailed
-    seen = {user_id: Seen(view) for user_id, view in cached.items()} | {caller_id: account}
-    return Recognised(raw, bearer, Caller(caller_id, bearer.roles, seen, bearer.session_id), turn)
+    seen = {user_id: Seen(view) for user_id, view in shown.cached.items()} | {bearer.user_id: account}
+    caller = Caller(bearer.user_id, bearer.roles, seen, bearer.session_id)
+    return Recognised(shown.raw, bearer, caller, shown.turn)
 
 
 class TokenAuthentication(JWTAuthentication):
@@ -98,7 +115,7 @@ class TokenAuthentication(JWTAuthentication):
         if recognised is None and (met := request.META.get(MET)):
             raise met
         if recognised is None or recognised.raw != raw:
-            recognised = recognise(raw, request.parser_context["kwargs"].get("user_id"))
+            recognised = recognise(look_up(raw, request.parser_context["kwargs"].get("user_id")))
         request._request.caller_id = recognised.caller.id  # type: ignore[attr-defined]
         recognised.enforce_limit()
         return recognised.caller, recognised.bearer

@@ -27,7 +27,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
 
 from users.api.errors import problem_response
-from users.api.observation import Observed, observe, transport_of
+from users.api.observation import Exchange, Observed, observe, transport_of
 from users.api.request_metrics import Figures, Kind, count_exception
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -50,7 +50,15 @@ class RequestMiddleware:
             response.headers["X-Request-ID"] = request_id
             if isinstance(response, HttpResponse) and response.status_code not in {204, 304}:
                 response.headers.setdefault("Content-Length", str(len(response.content)))
-            observe(_observed(request, response, request_id, time.perf_counter() - started))
+            observe(
+                Observed(
+                    _exchange(request, response),
+                    request_id,
+                    at=time.time(),
+                    seconds=time.perf_counter() - started,
+                    view_seconds=getattr(request, "view_seconds", 0),
+                )
+            )
         finally:
             reset_contextvars(**bound)
         return response
@@ -62,17 +70,15 @@ def wanted_id(environ: Mapping[str, Any]) -> str | None:
     return inbound if _REQUEST_ID.fullmatch(inbound) else None
 
 
-def _observed(request: HttpRequest, response: HttpResponseBase, request_id: str, seconds: float) -> Observed:
+def _exchange(request: HttpRequest, response: HttpResponseBase) -> Exchange:
     match = request.resolver_match
-    return Observed(
+    return Exchange(
         method=request.method or "",
         route=f"/{match.route}" if match else None,
         operation=getattr(request, "operation", None),
         status=response.status_code,
-        seconds=seconds,
         user_id=getattr(request, "caller_id", None),
-        request_id=request_id,
-        seen=getattr(request, "seen", None),
+        figures=getattr(request, "figures", None),
     )
 
 
@@ -85,7 +91,8 @@ class ViewMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.started = started = time.perf_counter()  # type: ignore[attr-defined]
         response = self._get_response(request)
-        request.seen = _seen(request, response, time.perf_counter() - started)  # type: ignore[attr-defined]
+        request.view_seconds = time.perf_counter() - started  # type: ignore[attr-defined]
+        request.figures = _figures(request, response)  # type: ignore[attr-defined]
         return response
 
     def process_view(self, request: HttpRequest, *view: Any) -> None:
@@ -102,7 +109,7 @@ class ViewMiddleware:
         count_exception(error, view=_view_name(request), method=request.method or "", seconds=seconds)
 
 
-def _seen(request: HttpRequest, response: HttpResponseBase, seconds: float) -> Figures:
+def _figures(request: HttpRequest, response: HttpResponseBase) -> Figures:
     kind = Kind(
         method=request.method or "",
         view=_view_name(request),
@@ -114,7 +121,6 @@ def _seen(request: HttpRequest, response: HttpResponseBase, seconds: float) -> F
     )
     return Figures(
         kind,
-        seconds,
         request_bytes=int(request.META.get("CONTENT_LENGTH") or 0),
         response_bytes=len(response.content) if isinstance(response, HttpResponse) else None,
         ajax=request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest",

@@ -1,51 +1,85 @@
 """What is kept of every request, whoever answers it: one line in the log, and its share of the metrics."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from django.conf import settings
 
 from users.api import request_log, request_metrics
+from users.api.request_log import Line
 from users.api.request_metrics import Figures
+from users.infrastructure import metrics
 
 
-class Observed(NamedTuple):
-    """A request that is answered, by its route, never by its raw path or query, which may hold an address.
-    `seen` is None where a middleware has answered before any view was looked for."""
+class Exchange(NamedTuple):
+    """What was asked and answered, by its route, never by its raw path or query, which may hold an address.
+    `figures` is None where a middleware has answered before any view was looked for."""
 
     method: str
     route: str | None
     operation: str | None
     status: int
-    seconds: float
     user_id: str | None
+    figures: Figures | None
+
+
+class Observed(NamedTuple):
+    """An exchange, when it was over (in Unix time), and how long it took: with all middleware, and in the
+    views alone. `query_seconds`: of a query that the cache has answered and that is not counted yet."""
+
+    exchange: Exchange
     request_id: str
-    seen: Figures | None
+    at: float
+    seconds: float
+    view_seconds: float
+    query_seconds: float | None = None
+
+
+MOST_LATER = 50
+_later: deque[Observed] = deque()
 
 
 def observe(observed: Observed) -> None:
-    request_metrics.count(observed.seconds, observed.seen)
-    _log(observed)
+    _keep((observed,))
 
 
-def observe_of_many(observed: Observed, seen: Figures) -> None:
-    """As `observe`, where `request_metrics.settle` follows when none of many is under way any more."""
-    request_metrics.count_later(observed.seconds, seen)
-    _log(observed)
+def observe_later(observed: Observed) -> None:
+    """As `observe`, for whoever sees to it that `settle` follows: many at once cost far less than each by
+    itself."""
+    _later.append(observed)
+    if len(_later) >= MOST_LATER:
+        settle()
 
 
-def _log(observed: Observed) -> None:
-    request_log.write(
-        {
-            "method": observed.method,
-            "route": observed.route,
-            "operation": observed.operation,
-            "status": observed.status,
-            "duration_ms": round(observed.seconds * 1000, 2),
-            "user_id": observed.user_id,
-        },
-        observed.request_id,
-    )
+def settle() -> None:
+    """Keeps what is to be kept later."""
+    many = []
+    with suppress(IndexError):
+        while True:
+            many.append(_later.popleft())
+    if many:
+        _keep(many)
+
+
+def _keep(many: Sequence[Observed]) -> None:
+    request_log.write([_line(observed) for observed in many])
+    request_metrics.count((one.exchange.figures, one.seconds, one.view_seconds) for one in many)
+    metrics.count_hits(one.query_seconds for one in many if one.query_seconds is not None)
+
+
+def _line(observed: Observed) -> Line:
+    exchange = observed.exchange
+    fields = {
+        "method": exchange.method,
+        "route": exchange.route,
+        "operation": exchange.operation,
+        "status": exchange.status,
+        "duration_ms": round(observed.seconds * 1000, 2),
+        "user_id": exchange.user_id,
+    }
+    return Line(fields, observed.request_id, observed.at)
 
 
 def transport_of(environ: Mapping[str, Any]) -> str:

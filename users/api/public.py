@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from users import wiring
 from users.api.errors import PROBLEMS, problem_response
-from users.api.request_metrics import settle
+from users.api.observation import settle
 from users.infrastructure import metrics as prometheus
 from users.infrastructure.keyring import JWKS_MAX_AGE_SECONDS
 

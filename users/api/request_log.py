@@ -2,10 +2,11 @@
 
 import logging
 import os
-import time
+import select
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO, TypeGuard
+from typing import Any, NamedTuple, TextIO, TypeGuard
 
 import orjson
 from structlog.stdlib import ProcessorFormatter
@@ -20,9 +21,9 @@ class RequestRecord(logging.LogRecord):
     """`msg` is the line's fields. To find out which thread and which file it comes from, as logging does for
     every record, would take longer than to write it."""
 
-    def __init__(self, fields: dict[str, Any]) -> None:
+    def __init__(self, fields: dict[str, Any], at: float) -> None:
         self.__dict__.update(_SAME_FOR_ALL)
-        self.created = time.time()
+        self.created = at
         self.msecs = self.created % 1 * 1000
         self.msg = fields
 
@@ -40,31 +41,58 @@ class Lines(logging.StreamHandler[TextIO]):
     """Where all lines go. Those of requests, past logging, which holds a lock while it writes: one write of
     the system's keeps the lines of threads apart by itself."""
 
-    def write_line(self, line: bytes) -> None:
+    def write_lines(self, lines: Iterable[bytes]) -> None:
         """A log that takes nothing stops no request, as with logging's own."""
-        with suppress(OSError, ValueError):
-            while line:
-                line = line[os.write(self.stream.fileno(), line) :]
+        for piece in _pieces(lines):
+            with suppress(OSError, ValueError):
+                self._write_all(piece)
+
+    def _write_all(self, piece: bytes) -> None:
+        while piece:
+            piece = piece[os.write(self.stream.fileno(), piece) :]
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterable[bytes]:
+    """So many lines together as a pipe takes in one piece, whoever else writes to it (POSIX, write)."""
+    piece = b""
+    for line in lines:
+        if len(piece) + len(line) > select.PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    yield piece
 
 
 def line_of(record: RequestRecord) -> str:
     return orjson.dumps(record.msg).decode()
 
 
-def write(fields: dict[str, Any], request_id: str) -> None:
-    """One line, in one piece, where LOG_LEVEL lets requests through."""
+class Line(NamedTuple):
+    """What there is to say of one request, which was over `at` this Unix time."""
+
+    fields: dict[str, Any]
+    request_id: str
+    at: float
+
+
+def write(lines: Sequence[Line]) -> None:
+    """Each in one piece, where LOG_LEVEL lets requests through."""
     if not _logger.isEnabledFor(logging.INFO):
         return
-    fields |= {
-        "event": "request",
-        "request_id": request_id,
-        "level": "info",
-        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
-    }
+    for line in lines:
+        line.fields.update(
+            event="request",
+            request_id=line.request_id,
+            level="info",
+            timestamp=datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+        )
     if _writes_alone(logging.root.handlers):
-        logging.root.handlers[0].write_line(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+        logging.root.handlers[0].write_lines(
+            [orjson.dumps(line.fields, option=orjson.OPT_APPEND_NEWLINE) for line in lines]
+        )
     else:
-        _logger.handle(RequestRecord(fields))
+        for line in lines:
+            _logger.handle(RequestRecord(line.fields, line.at))
 
 
 def _writes_alone(handlers: list[logging.Handler]) -> TypeGuard[list[Lines]]:

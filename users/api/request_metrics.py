@@ -1,14 +1,13 @@
 """What a request adds to django-prometheus' metrics. Its own middlewares look every counter up by its labels
 for every request, which takes longer than many a request; here they are looked up once."""
 
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django_prometheus.middleware import Metrics
 from prometheus_client import Histogram
+
+from users.infrastructure.metrics import Add, Addition, add_up, observed, sum_up
 
 _metrics: Any = Metrics.get_instance()  # type: ignore[no-untyped-call]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH"})
@@ -16,9 +15,6 @@ _UNNAMED = "<unnamed view>"
 MAX_KEPT = 4096
 """More kinds of requests than addresses, methods and statuses make up; should it be wrong, all is counted
 nevertheless."""
-
-Add = Callable[[float], None]
-Addition = tuple[Add, float]
 
 
 class Kind(NamedTuple):
@@ -38,7 +34,6 @@ class Figures(NamedTuple):
     """Of one request that went as far as the views; `response_bytes` is None where they stream."""
 
     kind: Kind
-    seconds: float
     request_bytes: int
     response_bytes: int | None
     ajax: bool = False
@@ -52,53 +47,42 @@ class _Counted(NamedTuple):
 
 
 _kept: dict[Kind, _Counted] = {}
-_later: deque[tuple[float, Figures]] = deque()
-MOST_LATER = 50
 
 
-def count(seconds: float, figures: Figures | None) -> None:
-    """A request, whoever has answered it; `seconds` with all middleware."""
-    for add, amount in _additions(seconds, figures):
-        add(amount)
-
-
-def count_later(seconds: float, figures: Figures) -> None:
-    """As `count`, for whoever sees to it that `settle` follows: most of what a request adds, the next one
-    adds to as well."""
-    _later.append((seconds, figures))
-    if len(_later) >= MOST_LATER:
-        settle()
-
-
-def settle() -> None:
-    """Counts what is to be counted later."""
+def count(timed: Iterable[tuple[Figures | None, float, float]]) -> None:
+    """Requests, whoever has answered them, each with how long it took: with all middleware, and in the views.
+    Many at once cost little more than one: what one of them adds to, the others mostly add to as well."""
     sums: dict[Add, float] = {}
-    with suppress(IndexError):
-        while True:
-            for add, amount in _additions(*_later.popleft()):
-                sums[add] = sums.get(add, 0) + amount
-    for add, amount in sums.items():
-        with suppress(OSError, ValueError):  # a counter that cannot be kept stops neither the others nor us
-            add(amount)
+    alike: dict[Figures | None, int] = {}
+    for figures, seconds, view_seconds in timed:
+        alike[figures] = alike.get(figures, 0) + 1
+        sum_up(sums, observed(_metrics.requests_latency_before, seconds))
+        if figures is not None:
+            sum_up(sums, observed(_counters_of(figures.kind).seconds, view_seconds))
+    for figures, times in alike.items():
+        sum_up(sums, _additions(figures), times)
+    add_up(sums)
 
 
-def _additions(seconds: float, figures: Figures | None) -> Iterable[Addition]:
+def _additions(figures: Figures | None) -> Iterable[Addition]:
+    """All but the times."""
     yield _in_all_requests, 1
     yield _in_all_responses, 1
-    yield from _observed(_metrics.requests_latency_before, seconds)
     if figures is None:
         return
-    counted = _kept.get(figures.kind) or _counted(figures.kind)
-    for add in counted.counters:
+    for add in _counters_of(figures.kind).counters:
         yield add, 1
-    yield from _observed(counted.seconds, figures.seconds)
-    yield from _observed(_metrics.requests_body_bytes, figures.request_bytes)
+    yield from observed(_metrics.requests_body_bytes, figures.request_bytes)
     if figures.response_bytes is None:
         yield _metrics.responses_streaming._value.inc, 1
     else:
-        yield from _observed(_metrics.responses_body_bytes, figures.response_bytes)
+        yield from observed(_metrics.responses_body_bytes, figures.response_bytes)
     if figures.ajax:
         yield _metrics.requests_ajax._value.inc, 1
+
+
+def _counters_of(kind: Kind) -> _Counted:
+    return _kept.get(kind) or _counted(kind)
 
 
 def count_exception(error: Exception, *, view: str | None, method: str, seconds: float) -> None:
@@ -134,12 +118,6 @@ def _counters(kind: Kind, view: str, method: str) -> Iterable[Any]:
     yield _metrics.responses_by_status_view_method.labels(str(kind.status), view, method)
     if kind.charset is not None:
         yield _metrics.responses_by_charset.labels(kind.charset)
-
-
-def _observed(histogram: Histogram, amount: float) -> Iterable[Addition]:
-    """What `observe` adds, without searching all of the buckets in turn."""
-    yield histogram._sum.inc, amount
-    yield histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc, 1
 
 
 _in_all_requests: Add = _metrics.requests_total._value.inc

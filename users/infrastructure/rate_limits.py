@@ -223,9 +223,14 @@ class Turn:
         again, self._judged = self._judged, True
         self._limits.judge(self._claims, self._verdict, again=again)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it was counted and let through."""
+        return self._verdict is not None and not self._verdict.refused
+
     def give_back(self) -> None:
         """For a request that was counted, and turned out not to be the caller's."""
-        if self._verdict and not self._verdict.refused:
+        if self.is_free:
             self._meter.give_back(self._claims)
 
 
