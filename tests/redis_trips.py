@@ -9,7 +9,7 @@ from users.infrastructure.redis_wire import Wire
 def noted_trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What is sent from here on, a pipeline as one, by redis-py's clients and by threads' own connections."""
     sent: list[object] = []
-    for kind, name in ((AbstractConnection, "send_packed_command"), (Wire, "ask")):
+    for kind, name in ((AbstractConnection, "send_packed_command"), (Wire, "ask"), (Wire, "tell")):
         _note(monkeypatch, kind, name, sent)
     return sent
 

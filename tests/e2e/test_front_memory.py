@@ -161,16 +161,25 @@ def test_so_many_answers_are_remembered_and_no_long_question(
     assert not desk.handler.front._known
 
 
+def test_whoever_may_not_read_somebody_keeps_nobody_from_filling(
+    desk: Desk, people: People, redis: RedisClient
+) -> None:
+    bob = people.user("Bob")
+    redis.flushdb()
+    assert desk.ann("GET", f"/users/{bob}").status_code == 404
+    assert not redis.exists(f"user:{{{bob}}}:lease")
+
+
 @contextmanager
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One read after another comes this far, and the first waits there."""
     real, come, go = front_module.look_up, threading.Event(), threading.Event()
 
-    def waiting(raw: bytes, named: str) -> Any:
+    def waiting(*asked: Any, **more: Any) -> Any:
         if not come.is_set():
             come.set()
             assert go.wait(30)
-        return real(raw, named)
+        return real(*asked, **more)
 
     monkeypatch.setattr(front_module, "look_up", waiting)
     yield come, go

@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders import a_user, an_actor, an_admin
 from tests.fixtures import Api
+from tests.redis_trips import noted_trips
 from tests.together import eventually
 from users import wiring
 from users.application.commands import RenameUser
@@ -102,6 +103,61 @@ def test_the_first_who_misses_may_fill_and_then_all_hit(cache, redis):
     assert get(cache) == CacheAnswer("hit", view=at(3, token_version=2))
     assert cache.peek([str(ANN.id)]) == {str(ANN.id): at(3, token_version=2)}
     assert redis.exists(LEASE) == 0
+
+
+def wanted(cache, *others):
+    return cache.peek_and_get(others, str(ANN.id))
+
+
+def test_whoever_is_wanted_is_got_in_the_same_round_trip_lease_and_all(cache, redis, monkeypatch):
+    another = a_user(version=7)
+    cache.fill(cache.get(str(another.id)).lease, view_of(another))
+    assert get(cache).lease
+    redis.delete(LEASE)
+    sent = noted_trips(monkeypatch)
+
+    peeked, answer = wanted(cache, str(another.id))
+    assert len(sent) == 1
+    assert peeked == {str(another.id): view_of(another)}
+    assert answer.result == "miss"
+    assert wanted(cache) == ({}, CacheAnswer("miss"))  # the place is taken
+    cache.fill(answer.lease, at(3))
+    assert wanted(cache) == ({}, CacheAnswer("hit", view=at(3)))
+
+
+def test_whoever_is_wanted_is_got_by_a_redis_that_has_lost_its_scripts(cache, redis):
+    filled(cache, 3)
+    redis.script_flush()
+    assert wanted(cache) == ({}, CacheAnswer("hit", view=at(3)))
+
+
+def test_nobody_is_got_past_an_epoch_that_is_not_trusted(cache, partition, cut_off):
+    filled(cache, 3)
+    partition.cut = True
+    assert wanted(cut_off) == ({}, CacheAnswer("bypass"))
+    cut_off.put([at(4)])
+    partition.cut = False
+    cut_off._trusted.clear()
+    assert wanted(cut_off) == ({}, CacheAnswer("bypass"))
+
+
+def test_nobody_waits_for_a_fill_and_it_is_there_for_the_next_question(cache, redis):
+    filled(cache, 1)
+    for version in range(2, 6):
+        redis.delete(KEY)
+        cache.fill(get(cache).lease, at(version))
+        assert get(cache).view == at(version)
+
+
+def test_a_redis_that_has_lost_its_scripts_is_taught_to_fill_again(cache, redis):
+    filled(cache, 1)
+    redis.script_flush()
+    redis.delete(KEY)
+    cache.fill(get(cache).lease, at(2))  # refused, which is heard of later
+    assert get(cache).result == "miss"
+    redis.delete(LEASE)
+    cache.fill(get(cache).lease, at(2))
+    assert get(cache).view == at(2)
 
 
 def test_an_entry_is_text_with_the_json_that_goes_out_and_lives_an_hour(cache, redis):

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import socket
+import struct
 import threading
 import time
 from unittest.mock import Mock
 
 import pytest
 from django_redis import get_redis_connection
-from redis import RedisError
+from redis import RedisError, ResponseError
 
 from config.embedded import Redis
 from tests.fragile import lead_redis_to
@@ -209,14 +210,14 @@ def test_an_answer_that_came_too_late_is_nobody_elses(fragile_redis):
     with link.own as ask:
         ask("SET", "a", "1")
         ask("SET", "b", "2")
-        connection = ask.__self__._connection
+    wire = link.own.wire
     Redis.pause(fragile_redis)  # by itself, so that all goes over this connection
-    connection._sock.settimeout(0.2)
+    wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 200_000))
     with pytest.raises(RedisAway), link.own as ask:
         ask("GET", "a")
     Redis.resume(fragile_redis)
     with link.own as ask:
-        assert ask.__self__._connection is connection
+        assert link.own.wire is wire
         assert ask("GET", "b") == b"2"
 
 
@@ -276,3 +277,29 @@ def test_a_forked_process_has_a_connection_of_its_own(fragile_redis):
         os._exit(0)
     os.waitpid(child, 0)
     assert int(os.read(read, 20)) != ours == number()
+
+
+def test_what_nobody_waits_for_keeps_its_place_among_the_answers(fragile_redis):
+    link = RedisLink("default")
+    with link.own as ask:
+        ask("SET", "n", 0)
+        ahead = link.own.wire.ahead("INCR", "n")
+        told = link.own.wire.tell("INCRBY", "n", 10)
+        refused = link.own.wire.tell("NONSENSE")
+        assert (ahead.answer, told.answer) == (None, None)
+        assert ask("INCR", "n") == 12
+    assert (ahead.answer, told.answer) == (1, 11)
+    assert isinstance(refused.answer, ResponseError)
+
+
+def test_what_is_asked_ahead_of_a_connection_that_was_lost_stays_open(fragile_redis):
+    link = RedisLink("default")
+    with link.own as ask:
+        ask("PING")
+    fragile_redis.kill()
+    fragile_redis.start()
+    with link.own as ask:
+        ahead = link.own.wire.ahead("INCR", "n")
+        assert ask("ECHO", "mine") == b"mine"
+        assert ahead.answer is None
+        assert ask("ECHO", "too") == b"too"

@@ -12,7 +12,7 @@ from tests.fakes import (
     Stopwatch,
 )
 from users.application.errors import EventsGone, InvalidQuery
-from users.application.ports import Seen, UserCriteria
+from users.application.ports import CacheAnswer, UserCriteria
 from users.application.queries import FeedPage, UserQueries
 from users.application.representation import view_of
 from users_domain.errors import UserNotFound, VersionMismatch
@@ -74,8 +74,8 @@ def test_with_the_cache_away_every_read_asks_the_primary(house):
 def test_what_the_caller_has_seen_already_is_not_read_again_and_counts_as_it_was_found(house):
     seen = view_of(a_user(id=house.ann.id, version=4))
 
-    assert house.get(seen=Seen(seen)) == seen
-    assert house.get(seen=Seen(seen, "miss")) == seen
+    assert house.get(seen=CacheAnswer("hit", view=seen)) == seen
+    assert house.get(seen=CacheAnswer("miss", view=seen)) == seen
     assert house.noted == ["hit", "miss"]
     assert house.reads.asked == 0
 
@@ -85,7 +85,7 @@ def test_min_version_is_never_answered_by_an_older_entry(house, seen):
     old = view_of(a_user(id=house.ann.id, version=4))
     house.cache.entries[old.id] = old
 
-    assert house.get(min_version=5, seen=Seen(old) if seen else None) == view_of(house.ann)
+    assert house.get(min_version=5, seen=CacheAnswer("hit", view=old) if seen else None) == view_of(house.ann)
     assert house.get(min_version=4) == old
     assert house.noted == ["miss", "hit"]
 
@@ -115,15 +115,15 @@ def test_an_id_is_found_in_any_case(house):
 
 def test_the_token_version_comes_from_what_was_seen_else_the_cache_else_the_primary(house):
     key = str(house.ann.id)
-    cached = house.queries.account(key, cached=view_of(a_user(token_version=9)))
-    assert (cached.view.token_version, cached.result) == (9, "hit")
+    seen = CacheAnswer("hit", view=view_of(a_user(token_version=9)))
+    assert house.queries.account(key, seen=seen) == (seen.view, seen)
     assert house.reads.asked == 0
-    read = house.queries.account(key)
-    assert (read.view.token_version, read.result) == (2, "miss")
-    assert house.queries.account(key).result == "hit"
+    read, stands = house.queries.account(key)
+    assert (read.token_version, stands) == (2, CacheAnswer("miss", view=read))
+    assert house.queries.account(key)[1].result == "hit"
     assert house.reads.asked == 1
     house.cache.away = True
-    assert house.queries.account(key).result == "bypass"
+    assert house.queries.account(key)[1].result == "bypass"
     with pytest.raises(UserNotFound):
         house.queries.account(str(a_user().id))
 

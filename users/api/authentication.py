@@ -1,5 +1,6 @@
 """Who calls: a bearer token, checked against its signature, its claims and the account's token version."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from users import wiring
-from users.application.ports import Seen
+from users.application.ports import CacheAnswer
 from users.application.representation import UserView, canonical
 from users.infrastructure.rate_limits import Turn
 from users.infrastructure.tokens import Bearer
@@ -24,7 +25,7 @@ class Caller:
 
     id: str
     roles: frozenset[Role]
-    seen: dict[str, Seen]
+    seen: dict[str, CacheAnswer]
     session_id: str | None = None
     is_authenticated = True
     is_active = True
@@ -38,13 +39,14 @@ class Caller:
 
 
 class Shown(NamedTuple):
-    """The token `raw`, whom it names, and what the cache holds, in one round trip, of whoever the request is
-    about; a limit, if there is one, has counted it. Nothing is judged yet."""
+    """The token `raw`, whom it names, and of those whom the request is about who is in the cache, and who is
+    missed there and may be filled; a limit, if there is one, has counted it. Nothing is judged yet."""
 
     raw: bytes
     bearer: Bearer
     turn: Turn | None
     cached: dict[str, UserView]
+    missed: dict[str, CacheAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,14 @@ MET = "users.met"
 being looked for anew."""
 
 
-def look_up(raw: bytes, named: str | None) -> Shown:
+MayRead = Callable[[frozenset[Role], bool], bool]
+"""Whether somebody with these roles may read another user, or himself."""
+
+
+def look_up(raw: bytes, named: str | None, *, may_read: MayRead | None = None) -> Shown:
     """What there is to know without PostgreSQL of a request that shows this token, about the user that its
-    address names. Raises simplejwt's TokenError, AuthenticationFailed."""
+    address names. With `may_read` it is a read of him, and whoever may and misses him is to fill the cache.
+    Raises simplejwt's TokenError, AuthenticationFailed."""
     service = wiring.service()
     try:
         bearer = service.tokens.bearer(raw)
@@ -83,21 +90,30 @@ def look_up(raw: bytes, named: str | None) -> Shown:
     # nothing of its owner's.
     turn = service.callers.turn(f"{caller_id} {bearer.token_version}")
     about = [caller_id] if target is None or target == caller_id else [caller_id, target]
-    return Shown(raw, bearer, turn, service.cache.peek(about, along=turn))
+    # Who may not read him shall not keep others from filling either.
+    if target is None or may_read is None or not may_read(bearer.roles, target == caller_id):
+        return Shown(raw, bearer, turn, service.cache.peek(about, along=turn), {})
+    about.remove(target)
+    cached, answer = service.cache.peek_and_get(about, target, along=turn)
+    if answer.view:
+        return Shown(raw, bearer, turn, cached | {target: answer.view}, {})
+    return Shown(raw, bearer, turn, cached, {target: answer})
 
 
 def recognise(shown: Shown) -> Recognised:
     """Who calls. Raises AuthenticationFailed; the database's errors where the cache does not know him."""
     bearer = shown.bearer
+    seen = {user_id: CacheAnswer("hit", view=view) for user_id, view in shown.cached.items()} | shown.missed
     try:
-        account = wiring.service().queries.account(bearer.user_id, cached=shown.cached.get(bearer.user_id))
+        account, seen[bearer.user_id] = wiring.service().queries.account(
+            bearer.user_id, seen=seen.get(bearer.user_id)
+        )
     except UserNotFound:
         raise AuthenticationFailed from None
-    if not account.view.accepts(bearer.token_version, bearer.session_id):
+    if not account.accepts(bearer.token_version, bearer.session_id):
         if shown.turn:
             shown.turn.give_back()
         raise AuthenticationFailed
-    seen = {user_id: Seen(view) for user_id, view in shown.cached.items()} | {bearer.user_id: account}
     caller = Caller(bearer.user_id, bearer.roles, seen, bearer.session_id)
     return Recognised(shown.raw, bearer, caller, shown.turn)
 

@@ -93,7 +93,7 @@ def require(operation: str, caller: Caller, named: str | None) -> None:
     """That the caller may do so to the user whom the address names, None where it names nobody. Raises
     UserNotFound, PermissionDenied."""
     is_self = named is None or named_user(named, caller.id) == caller.id
-    if _is_allowed(operation, caller.roles, is_self):
+    if is_allowed(operation, caller.roles, is_self):
         return
     if is_self:
         raise PermissionDenied
@@ -101,6 +101,7 @@ def require(operation: str, caller: Caller, named: str | None) -> None:
 
 
 @lru_cache
-def _is_allowed(operation: str, roles: frozenset[Role], is_self: bool) -> bool:
+def is_allowed(operation: str, roles: frozenset[Role], is_self: bool) -> bool:
+    """Whether somebody with these roles may do so, to himself or to others."""
     relations = {Relation(role) for role in roles} | ({R.SELF} if is_self else set())
     return bool(MATRIX.get(operation, frozenset()) & relations)

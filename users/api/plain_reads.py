@@ -3,7 +3,7 @@
 It decides nothing of its own. Who calls, what he may, what the cache and the primary hold, what has changed:
 that say the parts which the view asks too."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -14,7 +14,7 @@ from users.api.authentication import RECOGNISED, Shown, named_user, recognise
 from users.api.conditions import etag, has_tag
 from users.api.limits import limit_headers
 from users.api.observation import transport_of
-from users.api.permissions import require
+from users.api.permissions import is_allowed, require
 from users.application.limits import noted_standings
 from users.application.representation import UserView
 from users.infrastructure.rate_limits import Turn
@@ -76,6 +76,9 @@ class Found(NamedTuple):
     status: str
     caller_id: str
     standing: Headers
+
+
+may_read = partial(is_allowed, OPERATION)
 
 
 def judge(environ: Environ, shown: Shown, named: str) -> Found | None:

@@ -235,14 +235,6 @@ class CacheAnswer:
     lease: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A user whom the check of a token brought along; `result` as in `CacheAnswer`."""
-
-    view: UserView
-    result: str = "hit"
-
-
 class UserReads(Protocol):
     """Reads past the aggregate, from the primary."""
 

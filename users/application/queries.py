@@ -14,7 +14,6 @@ from users.application.ports import (
     Listed,
     Measure,
     Position,
-    Seen,
     UserCache,
     UserCriteria,
     UserReads,
@@ -68,8 +67,8 @@ class UserQueries:
         self._feed_watch = feed_watch
         self._measure = measure
 
-    def get(self, user_id: str, *, min_version: int = 0, seen: Seen | None = None) -> UserView:
-        """The user, at least as new as `min_version`. `seen`: what has just been read on other
+    def get(self, user_id: str, *, min_version: int = 0, seen: CacheAnswer | None = None) -> UserView:
+        """The user, at least as new as `min_version`. `seen`: what the cache has just answered on other
         business. Raises UserNotFound; VersionMismatch when even the primary is older."""
         with self._measure("get"):
             view = self._get(_known_form(user_id), min_version, seen)
@@ -77,16 +76,15 @@ class UserQueries:
                 raise VersionMismatch("The user has not reached the version that you named.")
             return view
 
-    def account(self, user_id: str, *, cached: UserView | None = None) -> Seen:
-        """The user, to judge his access tokens by; not counted as a read. `cached`: as he has just been found
-        in the cache. Raises UserNotFound."""
-        if cached:
-            return Seen(cached)
-        answer = self._cache.get(user_id)
-        return Seen(self._read(user_id, answer), answer.result)
+    def account(self, user_id: str, *, seen: CacheAnswer | None = None) -> tuple[UserView, CacheAnswer]:
+        """The user, to judge his access tokens by; not counted as a read. With what stands for him as `seen`
+        from now on. Raises UserNotFound."""
+        answer = seen or self._cache.get(user_id)
+        view = self._read(user_id, answer)
+        return view, CacheAnswer(answer.result, view=view)
 
-    def _get(self, user_id: str, min_version: int, seen: Seen | None) -> UserView:
-        answer = CacheAnswer(seen.result, view=seen.view) if seen else self._cache.get(user_id)
+    def _get(self, user_id: str, min_version: int, seen: CacheAnswer | None) -> UserView:
+        answer = seen or self._cache.get(user_id)
         if answer.view and answer.view.version < min_version:
             answer = CacheAnswer("miss")
         self._note_cache(answer.result)

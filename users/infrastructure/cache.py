@@ -140,15 +140,11 @@ class RedisUserCache:
     def get(self, user_id: str) -> CacheAnswer:
         if not self._trusted.is_set():
             return CacheAnswer("bypass")
-        arguments: list[str | int | bytes] = [token_hex(8), LEASE_MILLISECONDS]
         try:
             with self._link.own as ask:
-                entry, lease = ACQUIRE(ask, _keys(user_id), arguments)
+                return _answer(user_id, *ACQUIRE(ask, _keys(user_id), _for_lease()))
         except RedisAway:
             return CacheAnswer("bypass")
-        if entry and (view := _view(user_id, entry)):
-            return CacheAnswer("hit", view=view)
-        return CacheAnswer("miss", lease=lease.decode() if lease else None)
 
     def peek(self, user_ids: Sequence[str], *, along: Companion | None = None) -> dict[str, UserView]:
         """Those of the users that are here, in one round trip, `along` with what else there is to ask;
@@ -157,24 +153,44 @@ class RedisUserCache:
             return {}
         try:
             with self._link.own as ask:
-                keys = [EPOCH, *map(_entry_key, user_ids)]
-                epoch, *entries = along.fetch(ask, keys) if along else ask("MGET", *keys)
+                return self._peeked(ask, user_ids, along)
         except RedisAway:
             return {}
+
+    def _peeked(self, ask: Ask, user_ids: Sequence[str], along: Companion | None) -> dict[str, UserView]:
+        keys = [EPOCH, *map(_entry_key, user_ids)]
+        epoch, *entries = along.fetch(ask, keys) if along else ask("MGET", *keys)
         return {
             user_id: view
             for user_id, entry in zip(user_ids, entries, strict=True)
             if entry and epoch and entry.startswith(epoch + b" ") and (view := _view(user_id, entry))
         }
 
+    def peek_and_get(
+        self, user_ids: Sequence[str], wanted: str, *, along: Companion | None = None
+    ) -> tuple[dict[str, UserView], CacheAnswer]:
+        """As `peek`, and what `get` answers about `wanted`, in the same round trip."""
+        if not self._trusted.is_set():
+            return {}, CacheAnswer("bypass")
+        try:
+            with self._link.own as ask:
+                asked = ACQUIRE.ahead(self._link.own, _keys(wanted), _for_lease())
+                found = self._peeked(ask, user_ids, along)
+                answer = asked.answer
+                if answer is None or isinstance(answer, Exception):
+                    answer = ACQUIRE(ask, _keys(wanted), _for_lease())
+        except RedisAway:
+            return {}, CacheAnswer("bypass")
+        return found, _answer(wanted, *answer)
+
     def fill(self, lease: str, view: UserView) -> None:
-        """A fill that fails loses nothing: the next reader fills."""
+        """Nobody waits for it, and one that fails loses nothing: the next reader fills."""
         if not self._trusted.is_set():
             return
         arguments: list[str | int | bytes] = [lease, view.version, _tokens(view), view.json, self._ttl]
         try:
             with self._link.own as ask:
-                FILL(ask, _keys(view.id), arguments)
+                FILL.tell(self._link.own, ask, _keys(view.id), arguments)
         except RedisAway:
             return
 
@@ -252,6 +268,16 @@ class RedisUserCache:
             if damage == self._damage:
                 self._trusted.set()
         return self._trusted.is_set()
+
+
+def _for_lease() -> list[str | int]:
+    return [token_hex(8), LEASE_MILLISECONDS]
+
+
+def _answer(user_id: str, entry: bytes | None, lease: bytes | None) -> CacheAnswer:
+    if entry and (view := _view(user_id, entry)):
+        return CacheAnswer("hit", view=view)
+    return CacheAnswer("miss", lease=lease.decode() if lease else None)
 
 
 def _entry_key(user_id: str) -> str:

@@ -66,7 +66,7 @@ class RedisLink:
         self._threads = _PerThread(alias, self._admit, self._note_success, self._note_failure)
 
     @property
-    def own(self) -> "_OwnConnection":
+    def own(self) -> "OwnConnection":
         return self._threads.connection
 
     @contextmanager
@@ -139,10 +139,10 @@ generation = Generation()
 
 class _PerThread(threading.local):
     def __init__(self, *of_link: Any) -> None:
-        self.connection = _OwnConnection(*of_link)
+        self.connection = OwnConnection(*of_link)
 
 
-class _OwnConnection:
+class OwnConnection:
     """A thread's, as the pool of the alias would make it."""
 
     def __init__(
@@ -169,6 +169,11 @@ class _OwnConnection:
         elif isinstance(error, RedisError):
             self._failed(error)
             raise RedisAway from error
+
+    @property
+    def wire(self) -> Wire | None:
+        """For what need not be asked; None while there is no connection. Within `with`."""
+        return self._wire if self._generation == generation.number else None
 
     def _ask(self, *command: Any) -> Any:
         wire = self._wire

@@ -8,6 +8,7 @@ the call."""
 import math
 import socket
 import struct
+from collections import deque
 from typing import Any
 
 import hiredis
@@ -18,6 +19,13 @@ from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse
 
 BYTES = 65_536
+
+
+class Ahead:
+    """Something asked whose answer comes with that to the next question; None until then, and for ever where
+    the connection is lost first. To what Redis refuses its error is the answer."""
+
+    answer: Any = None
 
 
 class Wire:
@@ -31,33 +39,60 @@ class Wire:
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=Ellipsis
         )
+        self._to_send = b""
+        self._unheard: deque[Ahead] = deque()
+        self.told: dict[str, Ahead] = {}
+        """By script, what was asked of it last without waiting for the answer."""
 
     def ask(self, *command: Any) -> Any:
         """What Redis answers. Raises redis' own errors; after any but a refusal by Redis the wire is closed,
         so that nobody takes an answer for that to another question."""
         try:
-            answer = self._exchange(command)
-        except (BlockingIOError, TimeoutError) as error:
-            self.close()
-            raise TookTooLong("Redis took too long.") from error
-        except OSError as error:
-            self.close()
-            raise ConnectionLost(str(error)) from error
-        except BaseException:
-            self.close()
-            raise
+            self._send(command)
+            while self._unheard:
+                self._unheard.popleft().answer = self._received()
+            answer = self._received()
+        except BaseException as error:
+            raise self._closed_by(error) from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _exchange(self, command: tuple[Any, ...]) -> Any:
-        self._socket.sendall(hiredis.pack_command(command))
+    def ahead(self, *command: Any) -> Ahead:
+        """Is sent with what is asked next, in one piece."""
+        self._to_send += hiredis.pack_command(command)
+        return self._awaited()
+
+    def tell(self, *command: Any) -> Ahead:
+        """Is sent at once; nobody waits for the answer. Raises as `ask`."""
+        try:
+            self._send(command)
+        except BaseException as error:
+            raise self._closed_by(error) from error
+        return self._awaited()
+
+    def _awaited(self) -> Ahead:
+        self._unheard.append(ahead := Ahead())
+        return ahead
+
+    def _send(self, command: tuple[Any, ...]) -> None:
+        to_send, self._to_send = self._to_send + hiredis.pack_command(command), b""
+        self._socket.sendall(to_send)
+
+    def _received(self) -> Any:
         while (answer := self._reader.gets()) is Ellipsis:
             received = self._socket.recv(BYTES)
             if not received:
                 raise ConnectionLost("Redis has closed the connection.")
             self._reader.feed(received)
         return answer
+
+    def _closed_by(self, error: BaseException) -> BaseException:
+        """As redis-py words it."""
+        self.close()
+        if isinstance(error, BlockingIOError | TimeoutError):
+            return TookTooLong("Redis took too long.")
+        return ConnectionLost(str(error)) if isinstance(error, OSError) else error
 
     def close(self) -> None:
         self._connection.disconnect()

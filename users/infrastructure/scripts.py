@@ -6,7 +6,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from users.infrastructure.redis_link import Ask
+from users.infrastructure.redis_link import Ask, OwnConnection
+from users.infrastructure.redis_wire import Ahead
 
 
 class Script:
@@ -17,6 +18,26 @@ class Script:
     def __call__(self, ask: Ask, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """In one round trip, or two the first time. Raises redis' own errors."""
         try:
-            return ask("EVALSHA", self._name, len(keys), *keys, *arguments)
+            return ask(*self._command(keys, arguments))
         except NoScriptError:
             return ask("EVAL", self._text, len(keys), *keys, *arguments)
+
+    def ahead(self, own: OwnConnection, keys: Sequence[str], arguments: Sequence[Any]) -> Ahead:
+        """Along with what is asked next, in the same round trip. The answer may be None, or an error, which
+        leaves it open whether it was carried out."""
+        return own.wire.ahead(*self._command(keys, arguments)) if own.wire else Ahead()
+
+    def tell(self, own: OwnConnection, ask: Ask, keys: Sequence[str], arguments: Sequence[Any]) -> None:
+        """Without waiting, as soon as Redis has shown on this connection that it knows the script. Raises
+        redis' own errors, but not what comes of it later."""
+        told = own.wire.told.get(self._name) if own.wire else None
+        if own.wire is None or told is None or isinstance(told.answer, NoScriptError):
+            self(ask, keys, arguments)
+            told = Ahead()
+        else:
+            told = own.wire.tell(*self._command(keys, arguments))
+        if own.wire:
+            own.wire.told[self._name] = told
+
+    def _command(self, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
+        return "EVALSHA", self._name, len(keys), *keys, *arguments
