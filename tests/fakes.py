@@ -142,6 +142,15 @@ class InMemoryUnitOfWork:
             self.open = False
         self.events += [event for user in self._users.saved for event in user.pull_events()]
 
+    @contextmanager
+    def alone(self) -> Iterator[InMemoryUserRepository]:
+        """What is raised behind a save takes nothing back."""
+        with self() as users:
+            try:
+                yield users
+            finally:
+                users.undo.clear()
+
 
 class InMemoryIdempotencyKeys:
     """`rival`, when set, is what another request with the same key was answered while ours was hashing."""

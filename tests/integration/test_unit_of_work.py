@@ -9,12 +9,13 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
 from tests.together import PATIENCE, together
-from users.application.commands import RegisterUser, RenameUser
+from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.infrastructure import outbox
+from users.infrastructure.repository import DjangoUserRepository
 from users.infrastructure.unit_of_work import DjangoUnitOfWork
 from users.models import OutboxEvent, UserRecord
 from users_domain.errors import ConcurrentUpdate, LastAdmin, UserAlreadyExists
@@ -143,12 +144,17 @@ def test_without_changes_there_is_no_hook(unit_of_work, heard):
 # --- An error during COMMIT --------------------------------------------------------------------------
 
 
+COMMIT, SAVED, BLOCKED = b"COMMIT", b"user.created", b"user.blocked"
+"""What commits: the end of a transaction, or the one statement of a unit of work alone, with its event."""
+
+
 class CuttingProxy:
-    """Stands between a client and PostgreSQL, and cuts the line at the first COMMIT: before it reaches the
+    """Stands between a client and PostgreSQL, and cuts the line at the first `commit`: before it reaches the
     server, or after the server has carried it out but before the client hears of it."""
 
-    def __init__(self, host, port, *, after_commit):
+    def __init__(self, host, port, *, commit, after_commit):
         self._server = (host, int(port))
+        self._commit = commit
         self._after_commit = after_commit
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -179,7 +185,7 @@ class CuttingProxy:
     def _to_server(self, client, server, held):
         with contextlib.suppress(OSError), client, server:
             while data := client.recv(65536):
-                if b"COMMIT" in data and not self.cuts:
+                if self._commit in data and not self.cuts:
                     self.cuts += 1
                     if not self._after_commit:
                         break
@@ -203,8 +209,9 @@ def through_proxy(database):
     address = {name: connection.settings_dict[name] for name in ("HOST", "PORT")}
 
     @contextlib.contextmanager
-    def through(*, after_commit):
-        with CuttingProxy(address["HOST"], address["PORT"], after_commit=after_commit) as proxy:
+    def through(*, commit=COMMIT, after_commit):
+        proxy = CuttingProxy(address["HOST"], address["PORT"], commit=commit, after_commit=after_commit)
+        with proxy:
             connection.close()
             connection.settings_dict.update(HOST="127.0.0.1", PORT=str(proxy.port))
             try:
@@ -216,11 +223,17 @@ def through_proxy(database):
     return through
 
 
-def test_a_commit_whose_answer_was_lost_is_found_out_and_counts(through_proxy, unit_of_work, heard):
-    user = a_newborn()
+@pytest.fixture(params=["in a transaction", "alone"])
+def way(request, unit_of_work):
+    """A unit of work, and what commits it."""
+    return (unit_of_work.alone, SAVED) if request.param == "alone" else (unit_of_work, COMMIT)
 
-    with through_proxy(after_commit=True) as proxy:
-        with unit_of_work() as users:
+
+def test_a_commit_whose_answer_was_lost_is_found_out_and_counts(through_proxy, way, heard):
+    user, (open_one, commit) = a_newborn(), way
+
+    with through_proxy(commit=commit, after_commit=True) as proxy:
+        with open_one() as users:
             users.add(user)
         assert proxy.cuts == 1
 
@@ -228,9 +241,10 @@ def test_a_commit_whose_answer_was_lost_is_found_out_and_counts(through_proxy, u
     assert [view.id for view in heard.views] == [str(user.id)]
 
 
-def test_a_commit_that_never_arrived_is_an_error_and_leaves_nothing(through_proxy, unit_of_work, heard):
-    with through_proxy(after_commit=False) as proxy:
-        with pytest.raises(OperationalError), unit_of_work() as users:
+def test_a_commit_that_never_arrived_is_an_error_and_leaves_nothing(through_proxy, way, heard):
+    open_one, commit = way
+    with through_proxy(commit=commit, after_commit=False) as proxy:
+        with pytest.raises(OperationalError), open_one() as users:
             users.add(a_newborn())
         assert proxy.cuts == 1
 
@@ -238,28 +252,120 @@ def test_a_commit_that_never_arrived_is_an_error_and_leaves_nothing(through_prox
     assert heard.views == []
 
 
+def test_a_change_whose_answer_was_lost_is_not_made_again(through_proxy, service, people, redis):
+    """Made again, it would find another version, and the command be refused though it was carried out."""
+    user_id = people.user("Ann")
+    with through_proxy(commit=BLOCKED, after_commit=True) as proxy:
+        view = service.commands.block(BlockUser(user_id=user_id, reason="spam", by=ADMIN))
+        assert proxy.cuts == 1
+
+    assert view.version == UserRecord.objects.get(id=user_id).version == 2
+    assert redis.xlen("users.events") == kept()[1] == 2
+
+
 def test_a_command_survives_the_loss_of_its_commits_answer(through_proxy, service, redis):
-    with through_proxy(after_commit=True):
-        view = service.commands.register(
-            RegisterUser(email="ann@example.com", name="Ann", password="correct horse")
-        )
+    register = RegisterUser(
+        email="ann@example.com",
+        name="Ann",
+        password="correct horse",
+        scope="ann",
+        idempotency_key="k",
+        fingerprint="f",
+    )
+    with through_proxy(after_commit=True) as proxy:
+        view = service.commands.register(register)
+        assert proxy.cuts == 1
 
     assert kept() == (1, 1)
     assert view.version == UserRecord.objects.get(id=view.id).version
     assert redis.xlen("users.events") == 1
 
 
-def test_while_postgresql_cannot_be_asked_the_outcome_is_an_error(through_proxy, unit_of_work, heard):
+def test_while_postgresql_cannot_be_asked_the_outcome_is_an_error(through_proxy, way, heard):
     """Unknown is not success: the caller hears 503 and asks again."""
+    open_one, commit = way
     with (
-        through_proxy(after_commit=True),
+        through_proxy(commit=commit, after_commit=True),
         patch.object(outbox, "holds", side_effect=OperationalError("still down")),
         pytest.raises(OperationalError, match="still down"),
-        unit_of_work() as users,
+        open_one() as users,
     ):
         users.add(a_newborn())
 
     assert kept() == (1, 1)
+    assert heard.views == []
+
+
+# --- Alone: the save is the transaction ---------------------------------------------------------------
+
+
+def test_alone_a_save_is_committed_at_once_and_an_error_behind_it_takes_nothing_back(unit_of_work, heard):
+    def fail():
+        with unit_of_work.alone() as users:
+            users.add(a_newborn())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert kept() == (1, 1)
+    assert heard.views == []  # its event goes out with the next one, or the worker's
+
+
+def test_alone_no_transaction_is_open_until_a_row_is_locked(unit_of_work):
+    ada, eve = an_admin(), an_admin()
+    with unit_of_work() as users:
+        users.add(ada)
+        users.add(eve)
+
+    with unit_of_work.alone() as users:
+        loaded = users.get(ada.id)
+        assert not connection.in_atomic_block
+        assert users.is_last_admin(loaded) is False
+        assert connection.in_atomic_block
+        loaded.change_roles(frozenset(), last_admin=False, by=an_actor(eve), now=NOW)
+        users.save(loaded)
+        assert other_version(ada) == 1
+    assert other_version(ada) == 2
+
+    with unit_of_work.alone() as users:
+        users.hold(eve.id)
+        assert connection.in_atomic_block
+
+
+def other_version(user):
+    """As others see it."""
+    with other_session() as session:
+        return session.execute("SELECT version FROM users WHERE id = %s", [user.id.value]).fetchone()[0]
+
+
+def test_alone_whoever_was_overtaken_since_he_read_loses_the_race_and_writes_no_event(unit_of_work, heard):
+    user = a_newborn()
+    with unit_of_work() as users:
+        users.add(user)
+
+    def be_overtaken():
+        with unit_of_work.alone() as users:
+            mine, rivals = users.get(user.id), users.get(user.id)
+            with unit_of_work() as others:
+                rivals.rename(UserName("Rival"), by=ADMIN, now=NOW)
+                others.save(rivals)
+            mine.rename(UserName("Mine"), by=ADMIN, now=NOW)
+            users.save(mine)
+
+    with pytest.raises(ConcurrentUpdate):
+        be_overtaken()
+    assert kept() == (1, 2)
+    assert [view.version for view in heard.views] == [1, 2]
+
+
+def test_alone_within_somebody_elses_transaction_is_part_of_it(unit_of_work, heard):
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+        with unit_of_work.alone() as users:
+            users.add(a_newborn())
+        assert heard.views == []
+        raise ZeroDivisionError
+
+    assert kept() == (0, 0)
     assert heard.views == []
 
 
@@ -296,7 +402,8 @@ def test_of_two_who_wait_for_each_other_one_is_told_that_he_lost_the_race(unit_o
     assert set(UserRecord.objects.values_list("version", flat=True)) == {2}
 
 
-def test_whether_somebody_is_the_last_admin_stays_true_until_the_unit_of_work_ends(unit_of_work):
+@pytest.mark.parametrize("alone", [False, True])
+def test_whether_somebody_is_the_last_admin_stays_true_until_the_unit_of_work_ends(unit_of_work, alone):
     """Two who depose each other both ask before either has written, if they can."""
     ada, eve = an_admin(), an_admin()
     with unit_of_work() as users:
@@ -305,7 +412,7 @@ def test_whether_somebody_is_the_last_admin_stays_true_until_the_unit_of_work_en
     both_asked = threading.Barrier(2)
 
     def depose(victim, by):
-        with unit_of_work() as users:
+        with unit_of_work.alone() if alone else unit_of_work() as users:
             user = users.get(victim.id)
             last = users.is_last_admin(user)
             with contextlib.suppress(threading.BrokenBarrierError):
@@ -322,18 +429,16 @@ def test_whether_somebody_is_the_last_admin_stays_true_until_the_unit_of_work_en
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 def test_a_command_that_postgresql_gave_up_is_run_again(service, people, state):
     user_id = people.user("Ann")
-    real, runs = service.commands._unit_of_work, []
+    real, runs = DjangoUserRepository.save, []
 
-    @contextlib.contextmanager
-    def given_up_once():
-        with real() as users:
-            yield users
-            runs.append(1)
-            if len(runs) == 1:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+    def given_up_once(users, user):
+        runs.append(1)
+        if len(runs) == 1:
+            with connection.cursor() as cursor:
+                cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+        real(users, user)
 
-    with patch.object(service.commands, "_unit_of_work", given_up_once):
+    with patch.object(DjangoUserRepository, "save", given_up_once):
         view = service.commands.rename(RenameUser(user_id=user_id, name="Anna", by=ADMIN))
 
     assert len(runs) == 2

@@ -94,7 +94,7 @@ class Accounts:
             self._guard.note_success(str(user.email), user_id, command.address, by_link=True)
 
     def _reset(self, user_id: str, fingerprint: str, new_hash: str) -> None:
-        with self._unit_of_work() as users:
+        with self._unit_of_work.alone() as users:
             user, now = _as_linked(users, user_id, fingerprint), self._clock()
             user.change_password(new_hash, by=_himself(user), now=now)
             user.verify_email(by=_himself(user), now=now)
@@ -114,7 +114,7 @@ class Accounts:
             self._reruns(lambda _: self._verify(user_id, address))
 
     def _verify(self, user_id: str, address: str) -> None:
-        with self._unit_of_work() as users:
+        with self._unit_of_work.alone() as users:
             user = _linked(users, user_id)
             if links.digest(str(user.email)) != address:
                 raise InvalidLink

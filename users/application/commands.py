@@ -183,7 +183,7 @@ class UserCommands:
     def _register(self, command: RegisterUser) -> UserView:
         user = self._newborn(command, staff=False, first=lambda email: self._refuse_taken(email, command))
         view = view_of(user)
-        with self._unit_of_work() as users:
+        with self._unit_of_work() if command.idempotency_key else self._unit_of_work.alone() as users:
             self._claim_key(command, view)
             users.add(user)
         return view
@@ -207,7 +207,7 @@ class UserCommands:
         user = self._newborn(command, staff=False)
         neutral = UserView(str(user.id), version=1, token_version=1, json=b'{"version":1}')
         try:
-            with self._unit_of_work() as users:
+            with self._unit_of_work() if command.idempotency_key else self._unit_of_work.alone() as users:
                 self._claim_key(command, neutral)
                 users.add(user)
         except UserAlreadyExists:
@@ -230,7 +230,7 @@ class UserCommands:
             roles = _roles(command.roles)
             user = self._newborn(command, staff=True)
             user.change_roles(roles, last_admin=False, by=command.by, now=user.created_at)
-            with self._unit_of_work() as users:
+            with self._unit_of_work.alone() as users:
                 users.add(user)
             return view_of(user)
 
@@ -269,7 +269,11 @@ class UserCommands:
             if proof and self._propose_email:
                 return self._propose_email(proof, email)
             return self._attempt(
-                command, lambda user, now, _: self._move(user, email, by=command.by, now=now), hold, proof
+                command,
+                lambda user, now, _: self._move(user, email, by=command.by, now=now),
+                hold,
+                proof,
+                alone=False,
             )
 
         with self._measure("change_email"):
@@ -340,10 +344,18 @@ class UserCommands:
         with self._measure(operation):
             return self._again(lambda hold: self._attempt(command, change, hold), command.expected)
 
-    def _attempt(self, command: OnOneUser, change: Change, hold: bool, proof: User | None = None) -> UserView:
+    def _attempt(
+        self,
+        command: OnOneUser,
+        change: Change,
+        hold: bool,
+        proof: User | None = None,
+        *,
+        alone: bool = True,
+    ) -> UserView:
         """`hold`: whether others wait. `proof`: the user as he was when his password was found right, outside
-        this transaction."""
-        with self._unit_of_work() as users:
+        this transaction. `alone`: whether `change` writes nothing."""
+        with self._unit_of_work.alone() if alone else self._unit_of_work() as users:
             get = users.hold if hold else users.get
             user = get(UserId.parse(command.user_id))
             refuse_other_version(user, command.expected)

@@ -19,9 +19,18 @@ from users_domain.value_objects import UserId
 Clock = Callable[[], datetime]
 """The present, as an aware datetime in UTC."""
 
-UnitOfWork = Callable[[], AbstractContextManager[UserRepository]]
-"""One transaction. Leaving it commits the users saved in it together with their events, then renews the
-cache and hands the events on; raising rolls everything back."""
+
+class UnitOfWork(Protocol):
+    def __call__(self) -> AbstractContextManager[UserRepository]:
+        """One transaction. Leaving it commits the users saved in it together with their events, then renews
+        the cache and hands the events on; raising rolls everything back."""
+        ...
+
+    def alone(self) -> AbstractContextManager[UserRepository]:
+        """The same for whoever saves one user, and writes nothing else: the save, which has to come last,
+        may commit at once."""
+        ...
+
 
 Measure = Callable[[str], AbstractContextManager[None]]
 """Times one operation, named by the argument, and notes whether it raised."""

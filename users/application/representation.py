@@ -14,7 +14,7 @@ from users_domain.value_objects import UserId, UserStatus
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, such as `2026-01-31T09:30:00.000000Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 @lru_cache(10_000)

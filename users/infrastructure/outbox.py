@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from users.application.envelope import Envelope
 from users.application.representation import timestamp
@@ -22,6 +22,8 @@ from users.infrastructure import envelopes, prepared
 from users.infrastructure.envelopes import Poison
 from users.models import OutboxEvent, RelayPosition
 from users_domain.events import UserEvent
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,27 @@ _PLACES = "(%s::uuid, %s, %s::smallint, %s::uuid, %s::int, %s::timestamptz, %s, 
 
 def write_with(change: str, values: Sequence[Any], events: Sequence[UserEvent]) -> bool:
     """Executes `change`, which returns the one row that it makes or changes, and writes the events of it, in
-    one statement. False, and no event, when it changes none.
+    one statement. False, and no event, when it changes none. Outside any transaction it is one of its own.
 
     The row comes first: an event gets its id when the row is ours, which keeps a user's ids in order."""
     told = [value for event in events for value in _values(event)]
-    return bool(prepared.rows(_with_events(change, len(events)) if events else change, [*values, *told]))
+    statement = _with_events(change, len(events)) if events else change
+    try:
+        return bool(prepared.rows(statement, [*values, *told], repeatable=False))
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.is_usable() or not was_committed(events):
+            raise
+        return True
+
+
+def was_committed(events: Sequence[UserEvent]) -> bool:
+    """After a connection broke during a COMMIT, or a statement that is its own transaction, which is neither
+    success nor failure: whether the table holds these events. Raises the database's own error while
+    PostgreSQL cannot be asked."""
+    connection.close()
+    committed = bool(events) and holds(events[0].event_id)
+    log.warning("commit_interrupted", committed=committed)
+    return committed
 
 
 @cache

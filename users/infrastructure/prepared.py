@@ -21,15 +21,15 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def rows(statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
+def rows(statement: LiteralString, values: Sequence[Any], *, repeatable: bool = True) -> list[TupleRow]:
     """What a statement answers. A connection that was lost since it was used last is replaced, once, and the
-    statement, which may have been carried out, asked again; but never within a transaction. Raises the
-    database's errors as Django words them."""
+    statement, which may have been carried out, asked again; but never within a transaction, and not what is
+    not `repeatable`. Raises the database's errors as Django words them."""
     was_connected = connection.connection is not None
     try:
         return _rows(statement, values)
     except (OperationalError, InterfaceError):
-        if not was_connected or connection.in_atomic_block or connection.is_usable():
+        if not (repeatable and was_connected) or connection.in_atomic_block or connection.is_usable():
             raise
     except NotSupportedError:  # a plan of before a migration
         if not was_connected or connection.in_atomic_block:

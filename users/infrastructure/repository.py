@@ -1,6 +1,7 @@
 """UserRepository in SQL: two mapping functions, and a compare-and-swap that writes the events along."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -48,16 +49,19 @@ SWAP = f"UPDATE users SET ({_NAMES}) = ROW({_PLACES}) WHERE id = %s AND version 
 
 
 class DjangoUserRepository:
-    """Remembers in `saved` whom it wrote and in `told` which events, for the unit of work."""
+    """Remembers in `saved` whom it wrote and in `told` which events, for the unit of work. `begin` is called
+    before a row is locked, which has to stay so until the end of the transaction that it sees to."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[], object] = lambda: None) -> None:
         self.saved: list[User] = []
         self.told: list[UserEvent] = []
+        self._begin = begin
 
     def get(self, user_id: UserId) -> User:
         return _one(GET, user_id.value)
 
     def hold(self, user_id: UserId) -> User:
+        self._begin()
         return _one(HOLD, user_id.value)
 
     def get_by_email(self, email: Email) -> User:
@@ -66,6 +70,7 @@ class DjangoUserRepository:
     def is_last_admin(self, user: User) -> bool:
         if not user.is_active_admin:
             return False
+        self._begin()
         # Every admin's row is locked, in one order, so that of two who depose each other one waits.
         admins = UserRecord.objects.select_for_update().filter(
             roles__contains=[Role.ADMIN], status=UserStatus.ACTIVE
