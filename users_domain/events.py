@@ -2,7 +2,7 @@
 
 A subclass's own fields are the event's `data`; those of `UserEvent` go into its envelope."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
@@ -27,9 +27,8 @@ class UserEvent:
 
     def data(self) -> dict[str, Any]:
         """The event's own fields, the user's id first: str, list and datetime."""
-        envelope = {field.name for field in fields(UserEvent)}
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in envelope}
-        return {"user_id": str(self.user_id), **own}
+        own: tuple[str, ...] = self.__slots__  # those of the envelope are its class's
+        return {"user_id": str(self.user_id)} | {name: getattr(self, name) for name in own}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,8 @@ def has_control_characters(text: str, *, allow: str = "") -> bool:
     """Whether `text` holds a character that is not text: C0 and C1 controls, line and paragraph
     separators, lone surrogates, or a bidirectional override, which makes one name look like another
     (Unicode TR 36)."""
+    if text.isprintable():  # none of these is
+        return False
     return any(
         character in _BIDI_CONTROLS or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
         for character in text

@@ -3,7 +3,6 @@
 A row's `id` says nothing public: concurrent transactions commit in any order. The relay gives the
 `sequence` after commit, under the lock of one counter row, so whoever reads by sequence misses nothing."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
@@ -86,7 +86,7 @@ def _values(event: UserEvent) -> tuple[Any, ...]:
         event.occurred_at,
         event.actor_id,
         structlog.contextvars.get_contextvars().get("request_id"),
-        json.dumps(_json(event.data())),
+        orjson.dumps(_json(event.data())).decode(),
     )
 
 

@@ -40,7 +40,8 @@ _NAMES = ", ".join(COLUMNS)
 _PLACES = ", ".join(
     {"roles": "%s::varchar[]", "ended_sessions": "%s::jsonb"}.get(name, "%s") for name in COLUMNS
 )
-_LIVING = f"SELECT id, {_NAMES} FROM users WHERE status <> 'erased' AND"  # noqa: S608 - of constants
+_READ = _NAMES.replace("ended_sessions", "ended_sessions::text")
+_LIVING = f"SELECT id, {_READ} FROM users WHERE status <> 'erased' AND"  # noqa: S608 - of constants
 GET = f"{_LIVING} id = %s"
 HOLD = f"{_LIVING} id = %s FOR NO KEY UPDATE"
 GET_BY_EMAIL = f"{_LIVING} email = %s"
@@ -122,7 +123,7 @@ def _values(user: User) -> tuple[Any, ...]:
         None if erased else user.email.value,
         None if erased else user.name.value,
         user.status.value,
-        sorted(role.value for role in user.roles),
+        f"{{{','.join(sorted(role.value for role in user.roles))}}}",
         "" if erased else user.password_hash,
         user.email_verified,
         None if erased else user.locale.value,
@@ -168,8 +169,10 @@ def _block(reason: str | None, at: datetime | None, until: datetime | None, by: 
     return Block(reason=BlockReason(reason), at=at, until=until, by=by or "")
 
 
-def _ended(kept: dict[str, str]) -> tuple[EndedSession, ...]:
+def _ended(kept: str) -> tuple[EndedSession, ...]:
+    if kept == "{}":
+        return ()
     return tuple(
         EndedSession(id=UUID(session_id), at=datetime.fromisoformat(at))
-        for session_id, at in sorted(kept.items(), key=itemgetter(1))
+        for session_id, at in sorted(json.loads(kept).items(), key=itemgetter(1))
     )
