@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +17,7 @@ from users import checks, wiring  # noqa: E402 - models are there only now
 from users.api.front import Front  # noqa: E402
 
 checks.refuse_dangers()
+import_module(settings.ROOT_URLCONF)  # with all views, not only when the first request comes
 wiring.service()  # a signing key that is none stops the start, not the first login
 _BOUNDARY = re.compile(r';\s*(boundary=(?:"[^"]*"|[^;"\s]+))', re.IGNORECASE)
 
