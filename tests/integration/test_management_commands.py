@@ -656,7 +656,7 @@ def test_a_password_is_in_no_log_line_of_the_process(database: None) -> None:
 def unsent(people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Three users whose events are committed and not in the stream."""
     with monkeypatch.context() as patch:
-        patch.setattr(type(wiring.service().relay), "carry", lambda *_, **__: None)
+        patch.setattr(type(wiring.service().relay), "drain", lambda *_, **__: None)
         users = [people.user(name) for name in ("Ann", "Bob", "Cid")]
     assert redis.xlen("users.events") == 0
     return users
