@@ -193,6 +193,7 @@ def test_reads_at_once_leave_their_lines_when_the_last_has_gone(
         return sum(record.name == "users.request" for record in caplog.records)
 
     monkeypatch.setattr(observation, "MOST_LATER", 10)
+    monkeypatch.setattr(observation, "LATEST_SECONDS", 1000)
     caplog.clear()
     found: list[int] = []
 
@@ -209,3 +210,23 @@ def test_reads_at_once_leave_their_lines_when_the_last_has_gone(
     assert not [one for one in outcomes if isinstance(one, Exception)]
     assert found == [10]
     assert lines() == 13
+
+
+def test_lines_do_not_wait_long_for_one_that_takes_long(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(observation, "LATEST_SECONDS", 0)
+    caplog.clear()
+    found: list[int] = []
+
+    def others() -> None:
+        assert come.wait(30)
+        for _ in range(3):
+            desk.reads()
+        found.append(sum(record.name == "users.request" for record in caplog.records))
+        go.set()
+
+    acts: list[Callable[[], object]] = [desk.reads, others]
+    with held(monkeypatch) as (come, go):
+        assert not [one for one in together(acts) if isinstance(one, Exception)]
+    assert found[0] >= 2

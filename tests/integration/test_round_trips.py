@@ -219,8 +219,8 @@ def test_with_limits_logging_in_asks_redis_once_before_the_hash_and_once_or_twic
 #
 # Of one command: the user, his row with its events, which commit themselves; then one statement that numbers
 # and reads what is new, one exchange with Redis that puts and publishes, one statement that says so. Where
-# more is written there are BEGIN and COMMIT as well. A request checks its connection besides, at its beginning
-# (CONN_HEALTH_CHECKS), which is not counted here.
+# more is written there are BEGIN and COMMIT as well. A request checks its connection besides, at its
+# beginning (CONN_HEALTH_CHECKS), which is not counted here.
 
 OPERATOR = Actor("cli", frozenset({Role.ADMIN}))
 

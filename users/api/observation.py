@@ -38,6 +38,7 @@ class Observed(NamedTuple):
 
 
 MOST_LATER = 50
+LATEST_SECONDS = 0.1
 _later: deque[Observed] = deque()
 
 
@@ -47,10 +48,11 @@ def observe(observed: Observed) -> None:
 
 def observe_later(observed: Observed) -> None:
     """As `observe`, for whoever sees to it that `settle` follows: many at once cost far less than each by
-    itself."""
+    itself. No line waits for long, whoever is under way."""
     _later.append(observed)
-    if len(_later) >= MOST_LATER:
-        settle()
+    with suppress(IndexError):  # others settle too
+        if len(_later) >= MOST_LATER or observed.at - _later[0].at > LATEST_SECONDS:
+            settle()
 
 
 def settle() -> None:
