@@ -3,20 +3,73 @@
 Past Django's cursor, on Django's connection: binding in the client, wrappers, and a check of the connection
 before each request cost three times what the question itself does (docs/performance.md)."""
 
+import re
 import threading
 from collections.abc import Sequence
+from functools import cache
+from itertools import count
 from typing import Any, LiteralString
 
 from django.db import InterfaceError, NotSupportedError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import ClientCursor, Cursor
+from psycopg import ClientCursor, Connection, errors
+from psycopg import OperationalError as ConnectionBroken
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.rows import TupleRow
 
 
-class _Kept(threading.local):
-    """This thread's cursor. Connections come and go; a cursor goes with its own."""
+class _Prepared:
+    """What one connection has prepared. A statement waits within libpq, which lets other threads have the
+    interpreter once, where a cursor of psycopg's does so at each of its steps."""
 
-    cursor: Cursor[TupleRow] | None = None
+    def __init__(self, connection: Connection[Any]) -> None:
+        self.connection = connection
+        self._pq = connection.pgconn
+        self._adapt = Transformer.from_context(connection)
+        self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
+
+    def rows(self, statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
+        """Raises psycopg's errors."""
+        adapt = self._adapt
+        given: Any = adapt.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        types, formats = adapt.types or (), adapt.formats
+        if not self.connection.autocommit and self._pq.transaction_status == TransactionStatus.IDLE:
+            self._check(self._pq.exec_(b"BEGIN"))  # as psycopg's cursors do
+        if self.connection.prepare_threshold is None:  # DATABASE_PREPARE
+            result = self._pq.exec_params(_numbered(statement), given, types, formats, Format.BINARY)
+        else:
+            name = self._names.get((statement, types)) or self._prepare(statement, types)
+            result = self._pq.exec_prepared(name, given, formats, Format.BINARY)
+        self._check(result)
+        adapt.set_pgresult(result)
+        return adapt.load_rows(0, result.ntuples, tuple)
+
+    def _prepare(self, statement: LiteralString, types: tuple[int, ...]) -> bytes:
+        name = b"users_%d" % len(self._names)
+        self._check(self._pq.prepare(name, _numbered(statement), types))
+        self._names[statement, types] = name
+        return name
+
+    def _check(self, result: Any) -> None:
+        if result.status in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            return
+        if self._pq.status == ConnStatus.BAD:
+            raise ConnectionBroken(result.get_error_message())
+        raise errors.error_from_result(result)
+
+
+@cache
+def _numbered(statement: str) -> bytes:
+    """With the places of values as PostgreSQL counts them."""
+    number = count(1)
+    return re.sub("%s", lambda _: f"${next(number)}", statement).replace("%%", "%").encode()
+
+
+class _Kept(threading.local):
+    """Of this thread. Connections come and go; what they have prepared goes with them."""
+
+    prepared: _Prepared | None = None
 
 
 _kept = _Kept()
@@ -46,11 +99,10 @@ def _rows(connection: BaseDatabaseWrapper, statement: LiteralString, values: Seq
         shown = ClientCursor(connection.connection).mogrify(statement, values)
         connection.queries_log.append({"sql": shown, "time": "0"})
     with connection.wrap_database_errors:
-        cursor = _cursor(connection.connection)
-        return cursor.execute(statement, values, prepare=True, binary=True).fetchall()
+        return _prepared_by(connection.connection).rows(statement, values)
 
 
-def _cursor(connection: Any) -> Cursor[TupleRow]:
-    if _kept.cursor is None or _kept.cursor.connection is not connection:
-        _kept.cursor = Cursor(connection)
-    return _kept.cursor
+def _prepared_by(connection: Any) -> _Prepared:
+    if _kept.prepared is None or _kept.prepared.connection is not connection:
+        _kept.prepared = _Prepared(connection)
+    return _kept.prepared
