@@ -163,6 +163,8 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
                 "statement_timeout": env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=5000),
                 "lock_timeout": env.int("DATABASE_LOCK_TIMEOUT_MS", default=3000),
                 "idle_in_transaction_session_timeout": 10000,
+                # What waits for a lock ends with the process that asked for it.
+                "client_connection_check_interval": 250,
             }.items()
         ),
     }

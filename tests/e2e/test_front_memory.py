@@ -161,6 +161,19 @@ def test_so_many_answers_are_remembered_and_no_long_question(
     assert not desk.handler.front._known
 
 
+def test_whoever_is_refused_keeps_nobody_from_filling(
+    people: People, service: wiring.Service, redis: RedisClient
+) -> None:
+    bob, boss = people.user("Bob"), people.staff("operator", "Olga")
+    olga, handler = people.log_in("Olga"), FrontedHandler(fronted=True)
+    olga.client.handler = handler
+    for _ in range(3):
+        assert olga("GET", "/users/me").status_code == 200
+    service.commands.change_roles(ChangeRoles(user_id=boss, roles=(), by=COMMAND_LINE))
+    assert olga("GET", f"/users/{bob}").status_code == 401
+    assert not redis.exists(f"user:{{{bob}}}:lease")
+
+
 def test_whoever_may_not_read_somebody_keeps_nobody_from_filling(
     desk: Desk, people: People, redis: RedisClient
 ) -> None:

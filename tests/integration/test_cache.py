@@ -141,6 +141,34 @@ def test_nobody_is_got_past_an_epoch_that_is_not_trusted(cache, partition, cut_o
     assert wanted(cut_off) == ({}, CacheAnswer("bypass"))
 
 
+@pytest.mark.parametrize("redis_is", ["full", "read only"])
+def test_whoever_is_wanted_of_a_redis_that_may_only_be_read_is_no_failure(
+    cache, fragile_redis, redis_client, redis_is
+):
+    filled(cache, 3)
+    another = str(a_user().id)
+    if redis_is == "full":
+        redis_client.config_set("maxmemory", 1)
+    else:
+        redis_client.replicaof("127.0.0.1", 1)
+    try:
+        for _ in range(10):
+            assert cache.peek_and_get([str(ANN.id)], another) == ({str(ANN.id): at(3)}, CacheAnswer("bypass"))
+    finally:
+        redis_client.config_set("maxmemory", 0)
+        redis_client.replicaof("NO", "ONE")
+
+
+def test_a_lease_is_given_back_by_whom_it_belongs_to(cache, redis):
+    filled(cache, 1)
+    redis.delete(KEY)
+    lease = get(cache).lease
+    cache.release(str(ANN.id), "another")
+    assert get(cache).lease is None
+    cache.release(str(ANN.id), lease)
+    assert get(cache).lease
+
+
 def test_nobody_waits_for_a_fill_and_it_is_there_for_the_next_question(cache, redis):
     filled(cache, 1)
     for version in range(2, 6):

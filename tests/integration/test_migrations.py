@@ -146,10 +146,9 @@ def test_the_models_name_what_the_service_relies_on():
     ],
 )
 def test_the_database_refuses_what_no_user_can_be(database, changed, constraint):
-    repository = DjangoUserRepository()
-    repository.add(a_user(email=Email("taken@example.com")))
     user = a_user()
-    repository.add(user)
+    for somebody in (a_user(email=Email("taken@example.com")), user):
+        DjangoUserRepository().add(somebody)
 
     with pytest.raises(IntegrityError) as refusal:
         UserRecord.objects.filter(id=user.id.value).update(**changed)

@@ -174,3 +174,14 @@ def test_after_an_error_it_is_asked(database: None) -> None:
     connection.errors_occurred = True
     assert asked_by(ask_as_a_new_request) == ["SELECT 1", "SELECT 2"]
     connection.errors_occurred = False
+
+
+def test_a_connection_that_comes_back_knows_what_it_has_prepared(database):
+    """As a pool's do, to this thread or to another."""
+    assert prepared.rows("SELECT %s::int", [1]) == [(1,)]
+    first = connection.connection
+    connection.connection = other = connection.get_new_connection(connection.get_connection_params())
+    assert prepared.rows("SELECT %s::int", [2]) == [(2,)]
+    connection.connection = first
+    other.close()
+    assert prepared.rows("SELECT %s::int", [3]) == [(3,)]

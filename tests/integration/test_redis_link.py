@@ -15,7 +15,7 @@ from redis import RedisError, ResponseError
 from config.embedded import Redis
 from tests.fragile import lead_redis_to
 from tests.patient_settings import SECONDS
-from tests.together import PATIENCE, together
+from tests.together import PATIENCE, eventually, together
 from users.infrastructure.redis_link import RedisAway, RedisLink
 
 
@@ -30,7 +30,7 @@ class Deaf:
     """Listens where Redis would, counts who connects, and hangs up without a word."""
 
     def __init__(self, port):
-        self.connections = 0
+        self._ports = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -38,9 +38,18 @@ class Deaf:
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
+                connection, (_, port) = self._listener.accept()
+                self._ports.append(port)
                 connection.close()
+
+    @property
+    def connections(self):
+        """How many have connected by now: they are accepted in their order, so this waits for one more."""
+        with socket.create_connection(self._listener.getsockname()) as last:
+            port = last.getsockname()[1]
+            eventually(lambda: port in self._ports)
+        self._ports.remove(port)
+        return len(self._ports)
 
     def close(self):
         with contextlib.suppress(OSError):  # closed already

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, close_old_connections, connection, transaction
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
 from tests.together import PATIENCE, together
@@ -455,3 +455,20 @@ def test_another_constraint_than_the_address_is_not_taken_for_it(unit_of_work):
     with pytest.raises(Exception, match="users_pkey") as refusal, unit_of_work() as users:
         users.add(twin)
     assert not isinstance(refusal.value, UserAlreadyExists)
+
+
+def test_a_connection_that_was_lost_before_a_write_that_stands_alone_is_replaced(service, database):
+    connection.ensure_connection()
+    cut_own_connection()
+    close_old_connections()  # as each request begins
+    service.commands.register_quietly(
+        RegisterUser(email="ann@example.com", name="Ann", password="twelve grey elephants")
+    )
+    assert kept()[0] == 1
+
+
+def test_who_saves_two_opens_a_transaction(unit_of_work):
+    with unit_of_work.alone() as users:
+        users.add(a_newborn())
+        with pytest.raises(RuntimeError, match="together"):
+            users.add(a_newborn())

@@ -100,6 +100,13 @@ def look_up(raw: bytes, named: str | None, *, may_read: MayRead | None = None) -
     return Shown(raw, bearer, turn, cached, {target: answer})
 
 
+def give_up(shown: Shown) -> None:
+    """Whoever was to fill the cache, and was refused, leaves it to others."""
+    for user_id, answer in shown.missed.items():
+        if answer.lease:
+            wiring.service().cache.release(user_id, answer.lease)
+
+
 def recognise(shown: Shown) -> Recognised:
     """Who calls. Raises AuthenticationFailed; the database's errors where the cache does not know him."""
     bearer = shown.bearer

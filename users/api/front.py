@@ -8,6 +8,7 @@ not be asked the very same again. Whatever is not plain, and all that goes wrong
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -19,7 +20,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from structlog.contextvars import bound_contextvars
 from uuid_utils import uuid7
 
-from users.api.authentication import MET, Shown, look_up, shown_token
+from users.api.authentication import MET, Shown, give_up, look_up, shown_token
 from users.api.conditions import etag
 from users.api.middleware import wanted_id
 from users.api.observation import Exchange, Observed, observe_later, settle
@@ -138,6 +139,7 @@ class Front:
         self, environ: Environ, question: Question, named: str, known: Known | None, request_id: str
     ) -> tuple[Answer, Headers, float | None] | None:
         """With the headers about the limit, and how long the query took, unless it is counted already."""
+        shown: Shown | None = None
         try:
             raw = known.raw if known else shown_token(environ["HTTP_AUTHORIZATION"])
             if raw is None:
@@ -155,6 +157,8 @@ class Front:
             return answer, found.standing, None
         except FORESEEN as error:
             environ[MET] = error
+            if shown:
+                give_up(shown)
             return None
         except Exception:
             log.exception("front_failed", request_id=request_id)
@@ -169,7 +173,8 @@ class Front:
         if came_from != shown.cached.keys() or sum(map(len, filter(None, question))) > LONGEST_QUESTION:
             return
         if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
+            with suppress(RuntimeError):  # other threads remember too
+                self._known.pop(next(iter(self._known), question), None)
         self._known[question] = Known(shown.raw, named, shown.bearer, shown.cached, answer)
 
     def _forget(self, **_: object) -> None:

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from secrets import token_hex
@@ -22,6 +22,7 @@ from typing import Protocol
 
 import structlog
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from users.application.ports import CacheAnswer
 from users.application.representation import UserView
@@ -65,6 +66,8 @@ end
 redis.call('SET', KEYS[1], epoch .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. '\\n' .. ARGV[4], 'EX', ARGV[5])
 return 1
 """)
+
+RELEASE = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
 
 # Of users whose keys and arguments, as `RedisUserCache.puts` makes them, begin at these places.
 PUT_FUNCTION = """
@@ -177,11 +180,18 @@ class RedisUserCache:
                 asked = ACQUIRE.ahead(self._link.own, _keys(wanted), _for_lease())
                 found = self._peeked(ask, user_ids, along)
                 answer = asked.answer
-                if answer is None or isinstance(answer, Exception):
+                if answer is None or isinstance(answer, NoScriptError):
                     answer = ACQUIRE(ask, _keys(wanted), _for_lease())
+                elif isinstance(answer, Exception):  # full, or a replica: what may only be read, was
+                    return found, CacheAnswer("bypass")
         except RedisAway:
             return {}, CacheAnswer("bypass")
         return found, _answer(wanted, *answer)
+
+    def release(self, user_id: str, lease: str) -> None:
+        """For whoever took it and will not fill."""
+        with suppress(RedisAway), self._link.own as ask:
+            RELEASE.tell(self._link.own, ask, [f"{_entry_key(user_id)}:lease"], [lease])
 
     def fill(self, lease: str, view: UserView) -> None:
         """Nobody waits for it, and one that fails loses nothing: the next reader fills."""

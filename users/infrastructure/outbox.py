@@ -51,7 +51,8 @@ def write_with(change: str, values: Sequence[Any], events: Sequence[UserEvent]) 
     try:
         return bool(prepared.rows(statement, [*values, *told], repeatable=False))
     except (OperationalError, InterfaceError):
-        if connection.in_atomic_block or connection.is_usable() or not was_committed(events):
+        was_sent = connection.connection is not None and not connection.in_atomic_block
+        if not was_sent or connection.is_usable() or not was_committed(events):
             raise
         return True
 

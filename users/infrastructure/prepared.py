@@ -4,7 +4,6 @@ Past Django's cursor, on Django's connection: binding in the client, wrappers, a
 before each request cost three times what the question itself does (docs/performance.md)."""
 
 import re
-import threading
 from collections.abc import Sequence
 from functools import cache
 from itertools import count
@@ -20,11 +19,12 @@ from psycopg.rows import TupleRow
 
 
 class _Prepared:
-    """What one connection has prepared. A statement waits within libpq, which lets other threads have the
-    interpreter once, where a cursor of psycopg's does so at each of its steps."""
+    """What one connection has prepared, kept with it, as pools pass connections from thread to thread. A
+    statement waits within libpq, which lets other threads have the interpreter once, where a cursor of
+    psycopg's does so at each of its steps."""
 
     def __init__(self, connection: Connection[Any]) -> None:
-        self.connection = connection
+        self._connection = connection
         self._pq = connection.pgconn
         self._adapt = Transformer.from_context(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
@@ -34,9 +34,9 @@ class _Prepared:
         adapt = self._adapt
         given: Any = adapt.dump_sequence(values, [PyFormat.AUTO] * len(values))
         types, formats = adapt.types or (), adapt.formats
-        if not self.connection.autocommit and self._pq.transaction_status == TransactionStatus.IDLE:
+        if not self._connection.autocommit and self._pq.transaction_status == TransactionStatus.IDLE:
             self._check(self._pq.exec_(b"BEGIN"))  # as psycopg's cursors do
-        if self.connection.prepare_threshold is None:  # DATABASE_PREPARE
+        if self._connection.prepare_threshold is None:  # DATABASE_PREPARE
             result = self._pq.exec_params(_numbered(statement), given, types, formats, Format.BINARY)
         else:
             name = self._names.get((statement, types)) or self._prepare(statement, types)
@@ -66,20 +66,13 @@ def _numbered(statement: str) -> bytes:
     return re.sub("%s", lambda _: f"${next(number)}", statement).replace("%%", "%").encode()
 
 
-class _Kept(threading.local):
-    """Of this thread. Connections come and go; what they have prepared goes with them."""
-
-    prepared: _Prepared | None = None
-
-
-_kept = _Kept()
-
-
 def rows(statement: LiteralString, values: Sequence[Any], *, repeatable: bool = True) -> list[TupleRow]:
     """What a statement answers. A connection that was lost since it was used last is replaced, once, and the
     statement, which may have been carried out, asked again; but never within a transaction, and not what is
     not `repeatable`. Raises the database's errors as Django words them."""
     connection = connections["default"]  # looked for once: the name that Django offers looks each time
+    if not (repeatable or connection.in_atomic_block):
+        connection.close_if_health_check_failed()  # as before BEGIN
     was_connected = connection.connection is not None
     try:
         return _rows(connection, statement, values)
@@ -103,6 +96,7 @@ def _rows(connection: BaseDatabaseWrapper, statement: LiteralString, values: Seq
 
 
 def _prepared_by(connection: Any) -> _Prepared:
-    if _kept.prepared is None or _kept.prepared.connection is not connection:
-        _kept.prepared = _Prepared(connection)
-    return _kept.prepared
+    prepared: _Prepared | None = getattr(connection, "users_prepared", None)
+    if prepared is None:
+        prepared = connection.users_prepared = _Prepared(connection)
+    return prepared

@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 from redis import ConnectionError as ConnectionLost
-from redis import ConnectionPool
+from redis import ConnectionPool, RedisError
 from redis import TimeoutError as TookTooLong
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse
@@ -52,8 +52,11 @@ class Wire:
             while self._unheard:
                 self._unheard.popleft().answer = self._received()
             answer = self._received()
-        except BaseException as error:
-            raise self._closed_by(error) from error
+        except OSError as error:
+            raise self._lost(error) from error
+        except BaseException:
+            self.close()
+            raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -67,8 +70,11 @@ class Wire:
         """Is sent at once; nobody waits for the answer. Raises as `ask`."""
         try:
             self._send(command)
-        except BaseException as error:
-            raise self._closed_by(error) from error
+        except OSError as error:
+            raise self._lost(error) from error
+        except BaseException:
+            self.close()
+            raise
         return self._awaited()
 
     def _awaited(self) -> Ahead:
@@ -87,12 +93,12 @@ class Wire:
             self._reader.feed(received)
         return answer
 
-    def _closed_by(self, error: BaseException) -> BaseException:
+    def _lost(self, error: OSError) -> RedisError:
         """As redis-py words it."""
         self.close()
         if isinstance(error, BlockingIOError | TimeoutError):
             return TookTooLong("Redis took too long.")
-        return ConnectionLost(str(error)) if isinstance(error, OSError) else error
+        return ConnectionLost(str(error))
 
     def close(self) -> None:
         self._connection.disconnect()

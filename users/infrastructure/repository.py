@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 
 from users.infrastructure import outbox, prepared
 from users.models import EMAIL_UNIQUE, UserRecord
@@ -89,6 +89,8 @@ class DjangoUserRepository:
 
     def _write(self, change: str, values: list[Any], user: User) -> bool:
         """The row with its events, in one statement; False when there is no such row to change."""
+        if self.saved and not connection.in_atomic_block:
+            raise RuntimeError("Two users are saved together in a transaction alone.")
         try:
             written = outbox.write_with(change, values, user.recorded)
         except IntegrityError as error:
