@@ -10,27 +10,12 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.fixtures import People
-from tests.together import PATIENCE, together
+from tests.other_session import cut_own_connection, other_session
+from tests.together import PATIENCE, eventually, together
 from users.infrastructure import prepared
 from users.infrastructure.reads import DatabaseReads
 
 ONE = "SELECT %s::int + 1"
-
-
-def kill_own_connection() -> None:
-    """As a PostgreSQL does that stops, or somebody who cuts the line."""
-    connection.ensure_connection()
-    pid = connection.connection.info.backend_pid
-    place = connection.settings_dict
-    with psycopg.connect(
-        host=place["HOST"],
-        port=place["PORT"],
-        user=place["USER"],
-        password=place["PASSWORD"],
-        dbname=place["NAME"],
-        autocommit=True,
-    ) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
 def of_this_connection() -> list[str]:
@@ -57,14 +42,14 @@ def test_it_may_be_switched_off_for_poolers_that_know_no_prepared_statements(dat
 
 def test_a_connection_that_was_lost_is_replaced_without_an_error(database: None) -> None:
     prepared.rows(ONE, [0])
-    kill_own_connection()
+    cut_own_connection()
     assert prepared.rows(ONE, [1]) == [(2,)]
 
 
 def test_within_a_transaction_nothing_is_asked_again(database: None) -> None:
     def lose_it_on_the_way() -> None:
         prepared.rows(ONE, [0])
-        kill_own_connection()
+        cut_own_connection()
         prepared.rows(ONE, [1])
 
     with pytest.raises(OperationalError), transaction.atomic():
@@ -163,7 +148,7 @@ def test_a_quiet_connection_is_not_asked_whether_it_is_alive(database: None) -> 
 
 def test_one_that_was_lost_between_requests_is_replaced(database: None) -> None:
     ask_as_a_new_request()
-    kill_own_connection()
+    cut_own_connection()
     before = connection.connection
     ask_as_a_new_request()
     assert connection.connection is not before
@@ -185,3 +170,24 @@ def test_a_connection_that_comes_back_knows_what_it_has_prepared(database):
     connection.connection = first
     other.close()
     assert prepared.rows("SELECT %s::int", [3]) == [(3,)]
+
+
+def test_others_go_on_while_a_statement_waits_to_be_prepared(database):
+    """For a lock of a migration's, say: to prepare it, PostgreSQL looks at the table."""
+    migration, locked = other_session(autocommit=False), threading.Event()
+
+    def waits() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass"
+        return bool(migration.execute(waiting).fetchone()[0])
+
+    def migrate() -> None:
+        with migration:
+            migration.execute("LOCK TABLE users")
+            locked.set()
+            eventually(waits)
+
+    def read() -> list[tuple[int]]:
+        assert locked.wait(PATIENCE)
+        return prepared.rows("SELECT 17 FROM users WHERE version > %s", [0])
+
+    assert together([migrate, read]) == [None, []]

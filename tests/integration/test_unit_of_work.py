@@ -7,11 +7,11 @@ import threading
 from dataclasses import replace
 from unittest.mock import patch
 
-import psycopg
 import pytest
 from django.db import OperationalError, close_old_connections, connection, transaction
 
 from tests.builders import NOW, a_newborn, an_actor, an_admin
+from tests.other_session import cut_own_connection, other_session
 from tests.together import PATIENCE, together
 from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.infrastructure import outbox
@@ -45,19 +45,6 @@ def heard():
 @pytest.fixture
 def unit_of_work(database, heard):
     return DjangoUnitOfWork(heard)
-
-
-def other_session():
-    parameters = connection.get_connection_params()
-    return psycopg.connect(
-        **{name: parameters[name] for name in ("host", "port", "user", "password", "dbname")}, autocommit=True
-    )
-
-
-def cut_own_connection():
-    """As a failing server would: the backend of this thread's connection ends."""
-    with other_session() as session:
-        session.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
 
 
 def kept():

@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 
 from django.db import InterfaceError, NotSupportedError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import ClientCursor, Connection, errors
+from psycopg import ClientCursor, Connection, errors, generators
 from psycopg import OperationalError as ConnectionBroken
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
@@ -46,8 +46,12 @@ class _Prepared:
         return adapt.load_rows(0, result.ntuples, tuple)
 
     def _prepare(self, statement: LiteralString, types: tuple[int, ...]) -> bytes:
+        """The step that libpq's own way would take without letting go of the interpreter: whoever waits for a
+        lock of a migration's there would hold up the whole process."""
         name = b"users_%d" % len(self._names)
-        self._check(self._pq.prepare(name, _numbered(statement), types))
+        self._pq.send_prepare(name, _numbered(statement), types)
+        for result in self._connection.wait(generators.execute(self._pq)):
+            self._check(result)
         self._names[statement, types] = name
         return name
 
@@ -63,7 +67,7 @@ class _Prepared:
 def _numbered(statement: str) -> bytes:
     """With the places of values as PostgreSQL counts them."""
     number = count(1)
-    return re.sub("%s", lambda _: f"${next(number)}", statement).replace("%%", "%").encode()
+    return re.sub("%([s%])", lambda it: f"${next(number)}" if it[1] == "s" else "%", statement).encode()
 
 
 def rows(statement: LiteralString, values: Sequence[Any], *, repeatable: bool = True) -> list[TupleRow]:
