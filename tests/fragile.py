@@ -21,11 +21,13 @@ from users.infrastructure.redis_link import generation
 
 
 def lead_redis_to(url: str, *, patiently: bool = True) -> None:
+    """Over new connections, whatever was open before."""
     for alias, own in own_settings.CACHES.items():
         seconds = SECONDS if patiently else own["OPTIONS"]["SOCKET_TIMEOUT"]
         caches.settings[alias]["LOCATION"] = url
         caches.settings[alias]["OPTIONS"] |= {"SOCKET_CONNECT_TIMEOUT": seconds, "SOCKET_TIMEOUT": seconds}
         caches[alias] = caches.create_connection(alias)
+        get_redis_connection(alias).connection_pool.disconnect(inuse_connections=False)
     generation.end()
 
 

@@ -62,6 +62,7 @@ class Deaf:
 def deaf(fragile_redis):
     """In the place of Redis, which is stopped meanwhile."""
     fragile_redis.stop()
+    lead_redis_to(fragile_redis.url)  # who has not yet heard that it is gone would connect to nobody
     server = Deaf(fragile_redis.port)
     yield server
     server.close()
