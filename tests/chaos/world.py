@@ -67,6 +67,11 @@ class Process:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended by itself, as it should."""
+        return self._process is not None and self._process.poll() == 0
+
     def tend(self) -> None:
         if not self.running:
             self.start()
@@ -163,7 +168,7 @@ class World:
             for n in range(self._worker_count)
         ]
         self.naive = Process(
-            "naive", ["-m", "tests.chaos.naive", database, redis, NAIVE_STREAM, str(folder / "naive")], folder
+            "naive", ["-m", "tests.chaos.naive", database, redis, NAIVE_STREAM, str(self._position)], folder
         )
         self.watchers = [
             Process(stream, ["-m", "tests.chaos.watcher", redis, stream, str(self._seen(stream))], folder)
@@ -185,6 +190,11 @@ class World:
         assert processes.wait_until(lambda: self.changes() > 50, 60), self.web.log
         self.orders = OrderService(folder / "orders", f"http://127.0.0.1:{self.port}", redis, SERVICE)
         self.orders.start()
+
+    @property
+    def _position(self) -> Path:
+        """Where the naive relay remembers how far it is."""
+        return self.folder / "naive"
 
     def _acknowledged(self, writer: int) -> Path:
         return self.folder / f"acknowledged{writer}"
@@ -216,6 +226,7 @@ class World:
             "Redis killed, back empty": self._lose_redis,
             "PostgreSQL killed, recovers": self._restart_postgres,
             "SIGSTOP of a worker, a zombie later": self._put_to_sleep,
+            "registration that commits late": self._commit_late,
         }
         self.happened[what] += acts[what]()
 
@@ -267,6 +278,16 @@ class World:
         self._asleep[worker.pid] = time.monotonic() + self._random.uniform(1, 4)
         return True
 
+    def _commit_late(self) -> bool:
+        """False where something else ended it."""
+        email = f"late{time.monotonic_ns()}@example.com"
+        command = ["-m", "tests.chaos.late", str(self._position), email]
+        late = Process("late", command, self.folder, **self._environment).start()
+        deadline = time.monotonic() + 60
+        while late.running and time.monotonic() < deadline:
+            self.tend(0.1)
+        return not late.kill() and late.succeeded
+
     def redis_client(self) -> RedisClient:
         return RedisClient.from_url(self.redis.url, socket_timeout=60)
 
@@ -290,9 +311,9 @@ class World:
             assert time.monotonic() < deadline, f"no calm: {sequences.count(None)} without sequence"
 
     def _naive_is_through(self) -> bool:
-        before = (self.folder / "naive").read_text()
+        before = self._position.read_text()
         self.tend(0.3)
-        return before == (self.folder / "naive").read_text()
+        return before == self._position.read_text()
 
     def left(self) -> list[int]:
         """The sequences that the stream holds."""
