@@ -186,10 +186,12 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
         def _flood(self, body: bytes, headers: dict[str, str]) -> None:
             """Accepted, with more of a body than anybody should read."""
             receiver.take(body, headers)
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+            head, some = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", b"x" * 65536
             with suppress(OSError):
+                self.connection.sendall(head + some)  # the sender waits at least for the head of it
+                receiver.flooded += len(some)
                 while True:
-                    receiver.flooded += self.wfile.write(b"x" * 65536)
+                    receiver.flooded += self.wfile.write(some)
 
         def _slowly(self, text: bytes) -> None:
             self.close_connection = True

@@ -123,8 +123,8 @@ def test_who_finds_no_room_is_told_at_once() -> None:
                 enter(bulkhead)
             assert refusal.value.retry_after == 2
     waiting.join(60)
-    with bulkhead.room(), bulkhead.room(), bulkhead.room():
-        assert True  # as many as before
+    with bulkhead.room(), bulkhead.room(), bulkhead.room(), pytest.raises(Unavailable):
+        enter(bulkhead)  # as many as before find a room, and no more
 
 
 def test_who_waits_too_long_is_told_and_leaves_nothing_behind() -> None:
