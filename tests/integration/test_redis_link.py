@@ -220,14 +220,14 @@ def test_an_answer_that_came_too_late_is_nobody_elses(fragile_redis):
     with link.own as ask:
         ask("SET", "a", "1")
         ask("SET", "b", "2")
-    wire = link.own.wire
+    wire = ask.wire
     Redis.pause(fragile_redis)  # by itself, so that all goes over this connection
     wire._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 200_000))
     with pytest.raises(RedisAway), link.own as ask:
         ask("GET", "a")
     Redis.resume(fragile_redis)
     with link.own as ask:
-        assert link.own.wire is wire
+        assert ask.wire is wire
         assert ask("GET", "b") == b"2"
 
 
@@ -265,7 +265,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(fragile_redi
     with link.own as ask:
         ask("SET", "a", "1")
         interrupted = Mock(gets=Mock(side_effect=KeyboardInterrupt))
-        monkeypatch.setattr(ask.__self__._wire, "_reader", interrupted)
+        monkeypatch.setattr(ask.wire, "_reader", interrupted)
     with pytest.raises(KeyboardInterrupt), link.own as ask:
         ask("GET", "a")
     monkeypatch.undo()
@@ -293,9 +293,9 @@ def test_what_nobody_waits_for_keeps_its_place_among_the_answers(fragile_redis):
     link = RedisLink("default")
     with link.own as ask:
         ask("SET", "n", 0)
-        ahead = link.own.wire.ahead("INCR", "n")
-        told = link.own.wire.tell("INCRBY", "n", 10)
-        refused = link.own.wire.tell("NONSENSE")
+        ahead = ask.wire.ahead("INCR", "n")
+        told = ask.wire.tell("INCRBY", "n", 10)
+        refused = ask.wire.tell("NONSENSE")
         assert (ahead.answer, told.answer) == (None, None)
         assert ask("INCR", "n") == 12
     assert (ahead.answer, told.answer) == (1, 11)
@@ -309,7 +309,7 @@ def test_what_is_asked_ahead_of_a_connection_that_was_lost_stays_open(fragile_re
     fragile_redis.kill()
     fragile_redis.start()
     with link.own as ask:
-        ahead = link.own.wire.ahead("INCR", "n")
+        ahead = ask.wire.ahead("INCR", "n")
         assert ask("ECHO", "mine") == b"mine"
         assert ahead.answer is None
         assert ask("ECHO", "too") == b"too"

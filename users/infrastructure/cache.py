@@ -177,7 +177,7 @@ class RedisUserCache:
             return {}, CacheAnswer("bypass")
         try:
             with self._link.own as ask:
-                asked = ACQUIRE.ahead(self._link.own, _keys(wanted), _for_lease())
+                asked = ACQUIRE.ahead(ask, _keys(wanted), _for_lease())
                 found = self._peeked(ask, user_ids, along)
                 answer = asked.answer
                 if answer is None or isinstance(answer, NoScriptError):
@@ -191,7 +191,7 @@ class RedisUserCache:
     def release(self, user_id: str, lease: str) -> None:
         """For whoever took it and will not fill."""
         with suppress(RedisAway), self._link.own as ask:
-            RELEASE.tell(self._link.own, ask, [f"{_entry_key(user_id)}:lease"], [lease])
+            RELEASE.tell(ask, [f"{_entry_key(user_id)}:lease"], [lease])
 
     def fill(self, lease: str, view: UserView) -> None:
         """Nobody waits for it, and one that fails loses nothing: the next reader fills."""
@@ -200,7 +200,7 @@ class RedisUserCache:
         arguments: list[str | int | bytes] = [lease, view.version, _tokens(view), view.json, self._ttl]
         try:
             with self._link.own as ask:
-                FILL.tell(self._link.own, ask, _keys(view.id), arguments)
+                FILL.tell(ask, _keys(view.id), arguments)
         except RedisAway:
             return
 

@@ -43,9 +43,9 @@ Ask = Callable[..., Any]
 
 class RedisLink:
     """`with link.client() as redis:` either talks to Redis or raises RedisAway. So does `with link.own as
-    ask:`, one command at a time on a connection that is this thread's alone, for what is asked most: two
-    thirds of what a pool's client costs. A connection that turns out to be lost is made anew, and the
-    command, which may have been carried out, sent again, once: only what may be repeated belongs there."""
+    ask:`, one command at a time on a connection that is this thread's alone, for what is asked most. A
+    connection that turns out to be lost is made anew, and the command, which may have been carried out, sent
+    again, once: only what may be repeated belongs there."""
 
     def __init__(
         self,
@@ -143,7 +143,8 @@ class _PerThread(threading.local):
 
 
 class OwnConnection:
-    """A thread's, as the pool of the alias would make it."""
+    """A thread's, as the pool of the alias would make it. Within `with`, called with a command, it answers
+    what Redis does, and raises redis' own errors, which the end of the `with` turns into RedisAway."""
 
     def __init__(
         self,
@@ -159,9 +160,9 @@ class OwnConnection:
         self._wire: Wire | None = None
         self._generation = 0
 
-    def __enter__(self) -> Ask:
+    def __enter__(self) -> "OwnConnection":
         self._admit()
-        return self._ask
+        return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
@@ -172,10 +173,10 @@ class OwnConnection:
 
     @property
     def wire(self) -> Wire | None:
-        """For what need not be asked; None while there is no connection. Within `with`."""
+        """For what need not be waited for; None while there is no connection."""
         return self._wire if self._generation == generation.number else None
 
-    def _ask(self, *command: Any) -> Any:
+    def __call__(self, *command: Any) -> Any:
         wire = self._wire
         if wire is None or self._generation != generation.number:
             return self._connected().ask(*command)

@@ -1,9 +1,9 @@
 """A connection to Redis for one thread that asks one thing at a time.
 
-redis-py makes it: address, TLS, password, database. What is asked then goes over its socket by hiredis, at
-half of what redis-py takes, and the kernel keeps the time: a socket of Python's with a timeout is polled
-before each call, and each poll lets another thread have the interpreter, which on a busy core costs more than
-the call."""
+redis-py makes it: address, TLS, password, database. What is asked then goes over its socket by hiredis, and
+the kernel keeps the time: a socket of Python's with a timeout is polled before each call, and each poll lets
+another thread have the interpreter, which on a busy core costs more than the call
+(docs/adr/0012-a-front-for-reads.md)."""
 
 import math
 import socket
@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 from redis import ConnectionError as ConnectionLost
-from redis import ConnectionPool, RedisError
+from redis import ConnectionPool
 from redis import TimeoutError as TookTooLong
 from redis.connection import DefaultParser
 from redis.exceptions import InvalidResponse
@@ -47,16 +47,11 @@ class Wire:
     def ask(self, *command: Any) -> Any:
         """What Redis answers. Raises redis' own errors; after any but a refusal by Redis the wire is closed,
         so that nobody takes an answer for that to another question."""
-        try:
+        with self:
             self._send(command)
             while self._unheard:
                 self._unheard.popleft().answer = self._received()
             answer = self._received()
-        except OSError as error:
-            raise self._lost(error) from error
-        except BaseException:
-            self.close()
-            raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -68,14 +63,21 @@ class Wire:
 
     def tell(self, *command: Any) -> Ahead:
         """Is sent at once; nobody waits for the answer. Raises as `ask`."""
-        try:
+        with self:
             self._send(command)
-        except OSError as error:
-            raise self._lost(error) from error
-        except BaseException:
-            self.close()
-            raise
         return self._awaited()
+
+    def __enter__(self) -> None:
+        """Whatever interrupts what follows closes the wire."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        self.close()
+        if isinstance(error, BlockingIOError | TimeoutError):
+            raise TookTooLong("Redis took too long.") from error
+        if isinstance(error, OSError):  # as redis-py words it
+            raise ConnectionLost(str(error)) from error
 
     def _awaited(self) -> Ahead:
         self._unheard.append(ahead := Ahead())
@@ -92,13 +94,6 @@ class Wire:
                 raise ConnectionLost("Redis has closed the connection.")
             self._reader.feed(received)
         return answer
-
-    def _lost(self, error: OSError) -> RedisError:
-        """As redis-py words it."""
-        self.close()
-        if isinstance(error, BlockingIOError | TimeoutError):
-            return TookTooLong("Redis took too long.")
-        return ConnectionLost(str(error))
 
     def close(self) -> None:
         self._connection.disconnect()

@@ -7,7 +7,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from users.infrastructure.redis_link import Ask, OwnConnection
-from users.infrastructure.redis_wire import Ahead
+from users.infrastructure.redis_wire import Ahead, Wire
 
 
 class Script:
@@ -27,17 +27,19 @@ class Script:
         leaves it open whether it was carried out."""
         return own.wire.ahead(*self._command(keys, arguments)) if own.wire else Ahead()
 
-    def tell(self, own: OwnConnection, ask: Ask, keys: Sequence[str], arguments: Sequence[Any]) -> None:
+    def tell(self, own: OwnConnection, keys: Sequence[str], arguments: Sequence[Any]) -> None:
         """Without waiting, as soon as Redis has shown on this connection that it knows the script. Raises
         redis' own errors, but not what comes of it later."""
-        told = own.wire.told.get(self._name) if own.wire else None
-        if own.wire is None or told is None or isinstance(told.answer, NoScriptError):
-            self(ask, keys, arguments)
-            told = Ahead()
-        else:
-            told = own.wire.tell(*self._command(keys, arguments))
-        if own.wire:
-            own.wire.told[self._name] = told
+        if (wire := own.wire) and self._is_known_to(wire):
+            wire.told[self._name] = wire.tell(*self._command(keys, arguments))
+            return
+        self(own, keys, arguments)
+        if wire := own.wire:
+            wire.told[self._name] = Ahead()
+
+    def _is_known_to(self, wire: Wire) -> bool:
+        told = wire.told.get(self._name)
+        return told is not None and not isinstance(told.answer, NoScriptError)
 
     def _command(self, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
         return "EVALSHA", self._name, len(keys), *keys, *arguments
