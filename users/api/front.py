@@ -152,7 +152,7 @@ class Front:
                 found = judge(environ, shown, named)
             if found is None:
                 return None
-            answer = _answer(found, self._copied[question[0], found.status], environ)
+            answer = _answer_of(found, self._copied[question[0], found.status], environ)
             self._remember(question, shown, named, found, answer)
             return answer, found.standing, None
         except FORESEEN as error:
@@ -206,7 +206,7 @@ def _copied(transport: str, status: str, headers: Headers) -> Copied:
     return Copied([(name, value) for name, value in headers if name.lower() not in OWN], kind)
 
 
-def _answer(found: Found, copied: Copied, environ: Environ) -> Answer:
+def _answer_of(found: Found, copied: Copied, environ: Environ) -> Answer:
     headers = [*copied.headers, ("ETag", etag(found.view.version))]
     body = b""
     if found.status == OK:

@@ -9,6 +9,7 @@ loses a race is run again, at most three times, unless the caller named a versio
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -183,7 +184,7 @@ class UserCommands:
     def _register(self, command: RegisterUser) -> UserView:
         user = self._newborn(command, staff=False, first=lambda email: self._refuse_taken(email, command))
         view = view_of(user)
-        with self._unit_of_work() if command.idempotency_key else self._unit_of_work.alone() as users:
+        with self._opened(alone=not command.idempotency_key) as users:
             self._claim_key(command, view)
             users.add(user)
         return view
@@ -207,7 +208,7 @@ class UserCommands:
         user = self._newborn(command, staff=False)
         neutral = UserView(str(user.id), version=1, token_version=1, json=b'{"version":1}')
         try:
-            with self._unit_of_work() if command.idempotency_key else self._unit_of_work.alone() as users:
+            with self._opened(alone=not command.idempotency_key) as users:
                 self._claim_key(command, neutral)
                 users.add(user)
         except UserAlreadyExists:
@@ -355,7 +356,7 @@ class UserCommands:
     ) -> UserView:
         """`hold`: whether others wait. `proof`: the user as he was when his password was found right, outside
         this transaction. `alone`: whether `change` writes nothing."""
-        with self._unit_of_work.alone() if alone else self._unit_of_work() as users:
+        with self._opened(alone=alone) as users:
             get = users.hold if hold else users.get
             user = get(UserId.parse(command.user_id))
             refuse_other_version(user, command.expected)
@@ -363,6 +364,10 @@ class UserCommands:
             change(user, self._clock(), users)
             users.save(user)
         return view_of(user)
+
+    def _opened(self, *, alone: bool) -> AbstractContextManager[UserRepository]:
+        """`alone`: the user's row and his events are all that is written."""
+        return self._unit_of_work.alone() if alone else self._unit_of_work()
 
     def _again(self, attempt: Callable[[bool], Result], expected: frozenset[int]) -> Result:
         if not expected:
