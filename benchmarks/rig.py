@@ -2,6 +2,7 @@
 processes on cores of their own."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,27 @@ class Rig:
     def stop_all(self) -> None:
         for name in list(self._processes):
             self.stop(name)
+
+
+def as_in_production(stage: Rig) -> dict[str, str]:
+    """What our service is told, but for limits, which would refuse the load."""
+    keys = stage.folder / "keys"
+    keys.mkdir(exist_ok=True)
+    return {
+        "DJANGO_ENV": "production",
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "HOST": "127.0.0.1",
+        "JWT_KEYS_DIR": str(keys),
+        "TRUSTED_PROXIES": "0",
+        "SECURE_HTTPS": "false",
+        "DATABASE_URL": stage.postgres.url,
+        "REDIS_URL": stage.redis.url,
+        "RATE_LIMITS": "off",
+        "DRAIN_SECONDS": "0",
+        "SUPERVISOR_PID": str(os.getpid()),
+    }
 
 
 def run(

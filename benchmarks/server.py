@@ -8,7 +8,6 @@ both applications writes the table in docs/performance.md."""
 import argparse
 import os
 import re
-import secrets
 import signal
 import statistics
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import report, rig
 from benchmarks.load import LoadFailed, Request, Sample, answer, wrk
-from benchmarks.rig import BUILT, CannotMeasure, Rig, answers, base_environment, run
+from benchmarks.rig import BUILT, CannotMeasure, Rig, answers, as_in_production, base_environment, run
 from benchmarks.subjects import ADMIN, bearer
 from config import processes
 from config.embedded import PROJECT
@@ -64,25 +63,12 @@ class Stage:
         self.port = processes.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         (stage.folder / "nothing.py").write_text(NOTHING)
-        (stage.folder / "keys").mkdir()
-        self._base = base_environment() | {
+        self._base = base_environment() | as_in_production(stage)
+        self._base |= {
             "PYTHONPATH": os.pathsep.join(map(str, (stage.folder, PROJECT, BUILT / "gunicorn"))),
-            "DJANGO_ENV": "production",
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "SECRET_KEY": secrets.token_urlsafe(64),
-            "ALLOWED_HOSTS": "127.0.0.1",
-            "HOST": "127.0.0.1",
             "PORT": str(self.port),
-            "JWT_KEYS_DIR": str(stage.folder / "keys"),
-            "TRUSTED_PROXIES": "0",
-            "SECURE_HTTPS": "false",
-            "DATABASE_URL": stage.postgres.url,
-            "REDIS_URL": stage.redis.url,
-            "RATE_LIMITS": "off",
             "FAST_READS": "off",
             "WEB_WORKERS": "1",
-            "DRAIN_SECONDS": "0",
-            "SUPERVISOR_PID": str(os.getpid()),
         }
 
     def prepare(self) -> None:

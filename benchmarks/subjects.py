@@ -13,7 +13,7 @@ import psycopg
 from redis import Redis as RedisClient
 
 from benchmarks.load import Request, answer
-from benchmarks.rig import BUILT, Rig, base_environment, run
+from benchmarks.rig import BUILT, Rig, as_in_production, base_environment, run
 from config import processes
 
 ADMIN = ("admin@example.com", "open sesame, please")
@@ -120,27 +120,13 @@ class Ours(Subject):
         return "/users/me", bearer(answer(self.url, self.login(self.people[0]))["access"])
 
     def launch(self) -> None:
-        """As in production, but for limits, which would refuse the load, and the worker: web's own hooks send
-        the events."""
-        keys = self.rig.folder / "keys"
-        keys.mkdir(exist_ok=True)
-        environment = base_environment() | {
-            "DJANGO_ENV": "production",
-            "SECRET_KEY": secrets.token_urlsafe(64),
-            "ALLOWED_HOSTS": "127.0.0.1",
-            "HOST": "127.0.0.1",
+        """Without a worker: web's own hooks send the events."""
+        environment = base_environment() | as_in_production(self.rig)
+        environment |= {
             "PORT": str(self.port),
-            "JWT_KEYS_DIR": str(keys),
-            "TRUSTED_PROXIES": "0",
-            "SECURE_HTTPS": "false",
-            "DATABASE_URL": self.rig.postgres.url,
-            "REDIS_URL": self.rig.redis.url,
-            "RATE_LIMITS": "off",
             "BCRYPT_COST": str(BCRYPT_COST),
             "LOG_LEVEL": "INFO",
             "WEB_WORKERS": str(self.rig.cores.workers),
-            "DRAIN_SECONDS": "0",
-            "SUPERVISOR_PID": str(os.getpid()),
         }
         environment |= passed_on()
         role = [sys.executable, "-m", "config.role"]
