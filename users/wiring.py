@@ -22,6 +22,7 @@ from users.application.sessions import Lifetimes, Sessions
 from users.application.webhook_endpoint import Answer
 from users.application.webhooks import Webhooks
 from users.infrastructure import metrics
+from users.infrastructure.after_commit import CacheThenEvents
 from users.infrastructure.cache import RedisUserCache
 from users.infrastructure.cursors import SignedCursors
 from users.infrastructure.email_changes import DatabaseEmailProposals, forget_expired_proposals
@@ -49,7 +50,7 @@ from users.infrastructure.rate_limits import CallerLimit, KeyNames, RedisMeter
 from users.infrastructure.reads import DatabaseReads
 from users.infrastructure.receipts import SignedReceipts
 from users.infrastructure.redis_link import RedisLink
-from users.infrastructure.relay import CacheThenEvents, Relay
+from users.infrastructure.relay import Relay
 from users.infrastructure.repository import DjangoUserRepository
 from users.infrastructure.security_log import security_event
 from users.infrastructure.sessions import DatabaseSessions, forget_old_sessions

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection
@@ -21,10 +22,11 @@ from users import wiring
 from users.application.commands import BlockUser, RegisterUser, RenameUser
 from users.application.representation import UserView
 from users.infrastructure import metrics, outbox
+from users.infrastructure.after_commit import CacheThenEvents
 from users.infrastructure.cache import EPOCH
 from users.infrastructure.event_bus import EventBus, Published
 from users.infrastructure.redis_link import RedisAway, RedisLink
-from users.infrastructure.relay import REASONS, CacheThenEvents, DuePuts, Relay
+from users.infrastructure.relay import REASONS, DuePuts, Relay
 from users.models import OutboxEvent, RelayPosition
 from users_domain.errors import ConcurrentUpdate
 from users_domain.value_objects import SYSTEM
@@ -212,6 +214,54 @@ def test_whom_nobody_has_put_yet_the_hook_puts_itself(lab, redis):
     rows(1)
     hook(views)
     assert put == [views, views]
+
+
+def test_whoever_has_published_his_own_leaves_the_others_to_a_thread_that_nobody_waits_for(lab, redis):
+    hook, real, publishers = CacheThenEvents(pytest.fail, lab.relay), lab.relay._rounds, []
+
+    def somebody_comes_meanwhile(deadline):
+        publishers.append(threading.get_ident())
+        sent = real(deadline)
+        if len(publishers) < 3:
+            rows(1)
+            lab.relay._wanted.set()
+        return sent
+
+    lab.relay._rounds = somebody_comes_meanwhile
+    events = rows(1)
+    hook([UserView(str(events[0].user_id), 1, 1, b"{}")])
+
+    assert publishers[0] == threading.get_ident()
+    eventually(lambda: published_to(redis) == [1, 2, 3])
+    assert len(publishers) == 3
+    assert threading.get_ident() not in publishers[1:]
+
+
+def test_no_command_publishes_for_longer_than_for_itself(service, people):
+    """However many come while it does."""
+    users = [people.user(name) for name in ("Ann", "Bob", "Cid", "Dan")]
+    relay = service.commands._unit_of_work._after_commit._relay
+    real, rounds = relay._fulfil, defaultdict(int)
+
+    def count(deadline):
+        rounds[threading.get_ident()] += 1
+        return real(deadline)
+
+    def act(user_id):
+        most = 0
+        for number in range(25):
+            rounds.pop(threading.get_ident(), None)
+            rename(service, user_id, f"Name {number}")
+            most = max(most, rounds[threading.get_ident()])
+        return most
+
+    relay._fulfil = count
+    try:
+        most = together([partial(act, user_id) for user_id in users])
+    finally:
+        del relay._fulfil
+    assert max(most) == 1
+    eventually(lambda: outbox.backlog().pending == 0)
 
 
 def test_whose_events_another_thread_has_in_hand_he_only_puts(lab, redis):

@@ -89,7 +89,8 @@ class Relay:
     def drain(self, *, seconds: float, due: DuePuts | None = None) -> int:
         """Publishes what is waiting, for about `seconds` at most, and answers how many events went out.
         `due` are users whose events may be among these: then whoever publishes them puts them along with
-        their events, but not for sure; the caller looks whether they are `done`.
+        their events, but not for sure; the caller looks whether they are `done`, and no longer publishes for
+        others once they are.
 
         One thread of a process drains at a time; another that comes meanwhile leaves its wish and goes.
         What is waiting when the time is up waits for the next drain, the worker's at the latest.
@@ -99,16 +100,33 @@ class Relay:
         if due:
             self._due.append(due)
         self._wanted.set()
-        while self._wanted.is_set() and self._draining.acquire(blocking=False):
+        while self.is_wanted and self._draining.acquire(blocking=False):
             try:
-                self._wanted.clear()
-                with self._noting_failure():
-                    sent += self._rounds(deadline)
+                sent += self._fulfil(deadline)
             finally:
                 self._draining.release()
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or (due and due.done):
                 break
         return sent
+
+    def drain_for_others(self, *, seconds: float) -> None:
+        """As long as they leave wishes, for about `seconds` at most each. Raises as `drain`."""
+        while self.is_wanted and self._draining.acquire(blocking=False):
+            try:
+                while self.is_wanted:
+                    self._fulfil(time.monotonic() + seconds)
+            finally:
+                self._draining.release()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has left a wish that nobody has taken up yet."""
+        return self._wanted.is_set()
+
+    def _fulfil(self, deadline: float) -> int:
+        self._wanted.clear()
+        with self._noting_failure():
+            return self._rounds(deadline)
 
     def has_in_hand(self, views: Collection[UserView]) -> bool:
         """Whether a thread of this process is publishing the events of these users, as they are here, or has
@@ -239,28 +257,3 @@ class Relay:
 def _last_versions(envelopes: Collection[Envelope]) -> dict[str, int]:
     """Of each user; the last is the highest."""
     return {envelope["user_id"]: envelope["user_version"] for envelope in envelopes}
-
-
-class CacheThenEvents:
-    """What follows a commit: the cache, then the events, so that nobody who is told of an event reads an
-    older user; both in one exchange with Redis, where this thread or another publishes them. Redis away or
-    anything else amiss fails no command: the worker does it again."""
-
-    def __init__(
-        self, put: Callable[[Collection[UserView]], None], relay: Relay, *, budget_seconds: float = 0.05
-    ) -> None:
-        self._put = put
-        self._relay = relay
-        self._budget = budget_seconds
-
-    def __call__(self, views: Sequence[UserView]) -> None:
-        due = DuePuts(views)
-        try:
-            if not self._relay.has_in_hand(views):
-                self._relay.drain(seconds=self._budget, due=due)
-        except RedisAway:
-            log.debug("events_wait_for_redis")
-        finally:
-            if not due.done:
-                self._put(views)
-                due.done = True  # nobody who drains later need put it once more
