@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -236,15 +235,12 @@ def _relay(cache: RedisUserCache, reads: DatabaseReads, link: RedisLink, *, batc
         if behind := cache.behind(versions):
             cache.put(reads.views(behind))
 
-    def published(envelope: dict[str, Any]) -> None:
-        metrics.EVENTS_PUBLISHED.labels(envelope["event_type"]).inc()
-
     return Relay(
         _bus(link),
         renew=renew,
         distrust=cache.distrust,
-        published=published,
-        waited=lambda seconds: metrics.EVENTS_DELAY.observe(max(0.0, seconds)),
+        published=metrics.count_published,
+        waited=metrics.count_delays,
         failed=lambda reason: metrics.RELAY_FAILURES.labels(reason).inc(),
         puts=cache.puts,
         batch_size=batch_size,

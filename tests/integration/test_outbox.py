@@ -348,6 +348,21 @@ def test_what_is_published_never_moves_backward(database):
     assert outbox.position() == (3, 3)
 
 
+def test_what_is_told_of_publishing_is_not_waited_for_but_all_else_that_commits_is(database):
+    def setting():
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            return cursor.fetchone()[0]
+
+    rows(3)
+    outbox.give_sequences(10)
+    before = setting()
+    with transaction.atomic():
+        outbox.mark_published(3)
+        assert (before, setting()) == ("on", "off")
+    assert setting() == "on"
+
+
 def test_nothing_of_a_secret_is_written(service):
     service.commands.register(RegisterUser(email="ann@example.com", name="Ann", password="correct horse 17"))
 

@@ -73,8 +73,8 @@ class Lab:
             self.bus,
             renew=self.renewed.append,
             distrust=self._distrust,
-            published=lambda envelope: self.told.append(envelope["sequence"]),
-            waited=self.waited.append,
+            published=lambda envelopes: self.told.extend(each["sequence"] for each in envelopes),
+            waited=self.waited.extend,
             failed=self.failures.append,
             **options,
         )

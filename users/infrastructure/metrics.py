@@ -1,11 +1,13 @@
 """Prometheus metrics. No label ever holds an id, an address or a raw path."""
 
+import collections
 import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -141,6 +143,19 @@ def count_hits(seconds: Iterable[float]) -> None:
     sums: dict[Add, float] = {}
     for each in seconds:
         sum_up(sums, (*observed(_query_seconds("get"), each), (_cache_requests("hit").inc, 1)))
+    add_up(sums)
+
+
+def count_published(envelopes: Iterable[Mapping[str, Any]]) -> None:
+    for event_type, times in collections.Counter(envelope["event_type"] for envelope in envelopes).items():
+        EVENTS_PUBLISHED.labels(event_type).inc(times)
+
+
+def count_delays(seconds: Iterable[float]) -> None:
+    """From commit to stream, by clocks that may differ."""
+    sums: dict[Add, float] = {}
+    for each in seconds:
+        sum_up(sums, observed(EVENTS_DELAY, max(0.0, each)))
     add_up(sums)
 
 

@@ -55,9 +55,9 @@ class DuePuts:
 class Relay:
     """`renew` brings the cache up to date for the users of a batch, who have these versions at least, which
     repairs what a crash between commit and hook left behind; `distrust` tells the cache that Redis has lost
-    data, or that one of its entries cannot be renewed; `published` is told of every envelope that went into
-    the stream, `waited` how many seconds each had waited for that since its commit, `failed` why an attempt
-    has failed; `puts` makes of views what `EventBus.publish` takes along, or None while the cache is not
+    data, or that one of its entries cannot be renewed; `published` is told which envelopes went into the
+    stream, `waited` how many seconds each had waited for that since its commit, `failed` why an attempt has
+    failed; `puts` makes of views what `EventBus.publish` takes along, or None while the cache is not
     trusted: a put is no more than `distrust` then."""
 
     def __init__(
@@ -66,8 +66,8 @@ class Relay:
         *,
         renew: Callable[[Mapping[str, int]], None],
         distrust: Callable[[], None],
-        published: Callable[[Envelope], None],
-        waited: Callable[[float], None] = nothing,
+        published: Callable[[Collection[Envelope]], None],
+        waited: Callable[[Collection[float]], None] = nothing,
         failed: Callable[[str], None] = nothing,
         puts: Callable[[Collection[UserView]], Puts | None] = lambda views: NO_PUTS,
         batch_size: int = 500,
@@ -217,10 +217,14 @@ class Relay:
 
     def _note(self, envelopes: Collection[Envelope]) -> None:
         now = time.time()
-        for envelope in envelopes:
-            self._published(envelope)
-            if envelope["event_type"] != SET_ASIDE:  # whose timestamp is another
-                self._waited(now - datetime.fromisoformat(envelope["timestamp"]).timestamp())
+        self._published(envelopes)
+        self._waited(
+            [
+                now - datetime.fromisoformat(envelope["timestamp"]).timestamp()
+                for envelope in envelopes
+                if envelope["event_type"] != SET_ASIDE  # whose timestamp is another
+            ]
+        )
 
     def _step_over(self, top: int, *, stranger: bool = False) -> bool:
         """Whether the stream was ahead of the table, by its `top` or by a `stranger` in the place of an event
@@ -246,8 +250,7 @@ class Relay:
                 return  # lost once more; the next round begins anew
             position = floor = waiting[-1]["sequence"]
             outbox.mark_published(position)
-            for envelope in waiting[len(waiting) - done.added :]:
-                self._published(envelope)
+            self._published(waiting[len(waiting) - done.added :])
             if time.monotonic() > deadline:
                 return
         if floor < published:  # the last rows are gone: without this it would look rewound for ever
