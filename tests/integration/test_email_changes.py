@@ -6,12 +6,13 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from tests.builders import NOW, later
 from tests.fakes import InMemoryEmailProposals, InMemoryUnitOfWork, InMemoryUserRepository
 from tests.fixtures import PASSWORD
+from tests.other_session import somebody_waits_for_a_lock
 from tests.together import eventually, in_background, together
 from users import wiring
 from users.application import links
@@ -117,16 +118,6 @@ def test_who_comes_second_waits_for_the_first_and_finds_what_that_leaves(databas
         transaction.set_rollback(not commits)
 
     assert found == [None if commits else proposal]
-
-
-def somebody_waits_for_a_lock():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return cursor.fetchone()[0] > 0
 
 
 def test_proposals_that_nobody_can_confirm_any_more_are_forgotten(database):
