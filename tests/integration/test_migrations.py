@@ -9,18 +9,21 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, models, transaction
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.builders import a_user
 from tests.together import PATIENCE, in_background
+from users.admin.site import site
 from users.application.ports import Position, UserCriteria
 from users.infrastructure import outbox
 from users.infrastructure.reads import DatabaseReads
 from users.infrastructure.repository import DjangoUserRepository, constraint_of
-from users.models import UserRecord
+from users.models import UserRecord, UserStanding
 from users_domain.value_objects import Email
 
+BLOCKED = {"status": "blocked", "block_reason": "spam", "blocked_at": timezone.now()}
 OURS = list(apps.get_app_config("users").get_models())
 
 
@@ -92,6 +95,40 @@ def test_the_way_back_can_be_gone_again_where_it_was_cut_short(empty_database):
     call_command("migrate", verbosity=0)
 
 
+def test_who_was_here_before_the_standings_gets_one_also_where_copying_was_cut_short(empty_database):
+    call_command("migrate", "users", "0007", verbosity=0)
+    for _ in range(3):
+        DjangoUserRepository().add(a_user())
+    call_command("migrate", "users", "0008", verbosity=0)
+    DjangoUserRepository().add(a_user())  # now, and so before the others
+    UserRecord.objects.filter(id=UserRecord.objects.values("id")[:1]).update(**BLOCKED)
+
+    call_command("migrate", "users", verbosity=0)
+
+    standing = UserStanding.objects.values_list("user_id", "status", "created_at")
+    assert set(standing) == set(UserRecord.objects.values_list("id", "status", "created_at"))
+    assert sorted(each.status for each in UserStanding.objects.all()) == ["active"] * 3 + ["blocked"]
+    assert in_catalog("SELECT unnest(reloptions) FROM pg_class WHERE relname = 'users'") == {"fillfactor=90"}
+    assert not in_catalog("SELECT indexname FROM pg_indexes WHERE indexname = 'users_status_created_idx'")
+
+
+def test_the_way_back_from_the_standings_leaves_nothing_of_them(empty_database):
+    call_command("migrate", "users", verbosity=0)
+    DjangoUserRepository().add(a_user())
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX users_status_created_idx ON users (id)")  # of an attempt before
+
+    call_command("migrate", "users", "0007", verbosity=0)
+
+    UserRecord.objects.update(**BLOCKED)
+    [definition] = in_catalog("SELECT indexdef FROM pg_indexes WHERE indexname = 'users_status_created_idx'")
+    assert "(status, created_at DESC, id DESC)" in definition
+    assert not in_catalog("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'users_standing%'")
+    assert not in_catalog("SELECT proname FROM pg_proc WHERE proname = 'users_keep_standing'")
+    assert not in_catalog("SELECT tablename FROM pg_tables WHERE tablename = 'user_standings'")
+    assert in_catalog("SELECT reloptions FROM pg_class WHERE relname = 'users'") == {None}
+
+
 def test_no_migration_is_missing(database):
     said = StringIO()
     call_command("makemigrations", "--check", "--dry-run", stdout=said)
@@ -123,7 +160,6 @@ def test_the_models_name_what_the_service_relies_on():
         "users_block_complete",
         "users_version_positive",
         "users_created_idx",
-        "users_status_created_idx",
         "users_email_prefix_idx",
         "users_search_idx",
         "users_admin_idx",
@@ -182,6 +218,7 @@ def crowd(database):
         cursor.execute(CROWD)
         cursor.execute("RESET statement_timeout")
         cursor.execute("VACUUM ANALYZE users")
+        cursor.execute("VACUUM ANALYZE user_standings")
         cursor.execute("VACUUM ANALYZE outbox")
 
 
@@ -202,6 +239,12 @@ def users(after=None, **criteria):
     return lambda: DatabaseReads().users(UserCriteria(**criteria), after, 51)
 
 
+def in_admin(**query):
+    request = RequestFactory().get("/", query)
+    request.user = UserRecord(roles=["operator"], status="active")
+    return lambda: list(site.get_model_admin(UserRecord).get_changelist_instance(request).result_list)
+
+
 PLACE = Position(timezone.now() - timezone.timedelta(hours=10), "01900000-0000-7000-8000-000000000600")
 
 QUESTIONS = {
@@ -210,10 +253,15 @@ QUESTIONS = {
     "by prefix": (users(email_prefix="ab12"), "users_email_prefix_idx"),
     "by part": (users(text="ab12cd"), "users_search_idx"),
     "by role": (users(role="operator"), "users_operator_idx"),
-    "by status": (users(status="blocked"), "users_status_created_idx"),
+    "by status": (users(status="blocked"), "user_standings_order_idx"),
     "first page": (users(), "users_created_idx"),
     "a later page": (users(after=PLACE), "users_created_idx"),
-    "a later page by status": (users(after=PLACE, status="blocked"), "users_status_created_idx"),
+    "a later page by status": (users(after=PLACE, status="blocked"), "user_standings_order_idx"),
+    "by status, in the admin pages": (in_admin(status="blocked"), "user_standings_order_idx"),
+    "by status and age, in the admin pages": (
+        in_admin(status="blocked", created="7"),
+        r"user_standings_order_idx on user_standings\n.*Index Cond.*created_at",
+    ),
     "by ids": (users(ids=["01900000-0000-7000-8000-000000000017"]), "users_pkey"),
     "since": (users(created_after=timezone.now()), "users_created_idx"),
     "who is to be unblocked": (
@@ -252,6 +300,7 @@ def test_a_page_is_not_sorted(crowd):
     assert "Sort" not in plan(users())
     assert "Sort" not in plan(users(after=PLACE))
     assert "Sort" not in plan(users(status="active"))
+    assert "Sort" not in plan(in_admin(status="active"))
 
 
 def test_a_plan_without_its_index_would_be_noticed(crowd):
@@ -266,6 +315,7 @@ def test_a_plan_without_its_index_would_be_noticed(crowd):
 def test_every_table_has_a_model():
     assert {model._meta.db_table for model in OURS} == {
         "users",
+        "user_standings",
         "outbox",
         "relay_position",
         "idempotency",

@@ -11,6 +11,11 @@ from django.utils import timezone
 from users_domain.value_objects import Role, UserStatus
 
 
+def order(request: HttpRequest) -> str:
+    """Where the list's order is known: of those of one status with their standings, else with the users."""
+    return "standing__" if request.GET.get(StatusFilter.parameter_name) in list(UserStatus) else ""
+
+
 class StatusFilter(admin.SimpleListFilter):
     title = "status"
     parameter_name = "status"
@@ -20,7 +25,7 @@ class StatusFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         known = self.value() in list(UserStatus)
-        return queryset.filter(status=self.value()) if known else queryset
+        return queryset.filter(standing__status=self.value()) if known else queryset
 
 
 class RoleFilter(admin.SimpleListFilter):
@@ -46,4 +51,5 @@ class CreatedFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         if self.value() not in self._spans:
             return queryset
-        return queryset.filter(created_at__gte=timezone.now() - timedelta(days=int(str(self.value()))))
+        since = timezone.now() - timedelta(days=int(str(self.value())))
+        return queryset.filter(**{f"{order(request)}created_at__gte": since})

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from users.admin.display import NOT_SET, as_uuid, moment, named_actors
 from users.admin.events import recent_events
-from users.admin.filters import CreatedFilter, RoleFilter, StatusFilter
+from users.admin.filters import CreatedFilter, RoleFilter, StatusFilter, order
 from users.admin.forms import ActForm, BlockForm, UnblockForm
 from users.admin.site import BoundedPaginator, ReadOnlyAdmin, site
 from users.application.errors import ApplicationError
@@ -35,7 +35,6 @@ class UserAdmin(ReadOnlyAdmin):
     list_display = ("email", "name", "status_badge", "roles_text", "created")
     list_filter = (StatusFilter, RoleFilter, CreatedFilter)
     parameters = frozenset({"status", "role", "created"})
-    ordering = ("-created_at", "-id")
     search_fields = ("email", "name")
     search_help_text = (
         "A part of the email or name (with three letters or digits in a row), the beginning of an email, or "
@@ -85,6 +84,10 @@ class UserAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[UserRecord]:
         return super().get_queryset(request).defer("password_hash")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """As lists of the API."""
+        return (f"-{order(request)}created_at", "-id")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[UserRecord], search_term: str
@@ -168,7 +171,7 @@ class UserAdmin(ReadOnlyAdmin):
     def _confirm(self, request: HttpRequest, form: type[ActForm]) -> HttpResponse:
         """Shows whom it is about and asks what the command needs; sent, dispatches one command a user."""
         ids = [user_id for text in request.GET.getlist("id")[:AT_ONCE] if (user_id := as_uuid(text))]
-        users = list(self.get_queryset(request).filter(id__in=ids).order_by(*self.ordering))
+        users = list(self.get_queryset(request).filter(id__in=ids).order_by(*self.get_ordering(request)))
         if not users:
             self.message_user(request, f"There is nobody to {form.verb}.", messages.WARNING)
             return HttpResponseRedirect(reverse("admin:users_userrecord_changelist"))

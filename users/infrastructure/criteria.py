@@ -44,6 +44,23 @@ def places(criteria: UserCriteria, after: Position | None) -> list[Clause]:
     return found + ([behind(after)] if after else [])
 
 
+def newest(columns: str, criteria: UserCriteria, after: Position | None, limit: int) -> Clause:
+    """The first `limit` users of these places, by the index that has their order: of one status that of
+    `user_standings`, whose rows are then fetched one by one."""
+    place = every(places(criteria, after))
+    in_order = f"WHERE {place.sql} ORDER BY created_at DESC, id DESC LIMIT %s"
+    values = (*place.values, limit)
+    if criteria.status is None:
+        return Clause(f"SELECT {columns} FROM users {in_order}", values)  # noqa: S608 - of constants
+    return Clause(
+        f"""
+        SELECT standing.* FROM (SELECT id, created_at FROM user_standings {in_order}) AS place
+        CROSS JOIN LATERAL (SELECT {columns} FROM users WHERE id = place.id LIMIT 1) AS standing
+        ORDER BY place.created_at DESC, place.id DESC""",  # noqa: S608 - of constants
+        values,
+    )
+
+
 def behind(place: Position) -> Clause:
     return Clause("(created_at, id) < (%s, %s::uuid)", (place.created_at, place.id))
 

@@ -136,6 +136,7 @@ TOLD_IN: Mapping[str, str] = {
 """By table: the member of the export that tells what is in it."""
 LEFT_OUT: Mapping[str, str] = {
     "django_session": "an id and a keyed digest, while somebody is logged in to the admin pages",
+    "user_standings": "an index: the status and time of birth that his row has",
     "erasures": "only of users who are gone",
     "webhook_endpoints": "addresses of services",
     "webhook_deliveries": "of events, which are told themselves",

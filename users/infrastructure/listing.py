@@ -25,16 +25,21 @@ class Listing:
     ) -> tuple[list[Row], Position | None]:
         """The first `limit` rows behind `after` that meet the criteria, newest first; fewer where a search
         came no further than to the place that is answered beside."""
-        places, looks = conditions.places(criteria, after), conditions.looks(criteria)
+        looks = conditions.looks(criteria)
         named = conditions.names(criteria) or _who_begin(criteria.email_prefix)
         if looks and criteria.status == UserStatus.ERASED:
             return [], None  # of him no word is left
         if looks and not named:
             return Search(self._columns, criteria, limit).rows(after)
-        return self._read(every([*named[:1], *places]), [*named[1:], *looks], limit), None
+        if not named:
+            page = conditions.newest(", ".join(self._columns), criteria, after, limit)
+            return run(page.sql, *page.values), None
+        places = conditions.places(criteria, after)
+        return self._read(every([named[0], *places]), [*named[1:], *looks], limit), None
 
     def _read(self, rows: Clause, looks: list[Clause], limit: int) -> list[Row]:
-        """By an index that has their order, or has few of them; then the rest is looked for row by row."""
+        """By an index that has few of them, or those of the role in order; then the rest is looked for row by
+        row."""
         ordered = (
             f"SELECT {', '.join(self._columns)} FROM users WHERE {rows.sql} "  # noqa: S608 - of constants
             "ORDER BY created_at DESC, id DESC"

@@ -105,18 +105,15 @@ class Search:
 
     def _walk(self, after: Position | None, steps: int) -> Position | None:
         """Looks at so many rows behind `after`. Answers how far it came, None at the end."""
-        place = every(conditions.places(self._criteria, after))
+        walked = conditions.newest(self._columns, self._criteria, after, steps)
         statement = f"""
-            WITH walked AS MATERIALIZED (
-                SELECT {self._columns} FROM users WHERE {place.sql}
-                ORDER BY created_at DESC, id DESC LIMIT {steps}
-            )
+            WITH walked AS MATERIALIZED ({walked.sql})
             (SELECT *, NULL::timestamptz, NULL::timestamptz FROM walked WHERE {self._look.sql})
             UNION ALL
             (SELECT *, (SELECT created_at FROM walked LIMIT 1), (SELECT min(created_at) FROM users)
             FROM walked OFFSET {steps - 1})
             LIMIT %s"""  # noqa: S608 - of constants
-        rows = run(statement, *place.values, *self._look.values, self._missing)
+        rows = run(statement, *walked.values, *self._look.values, self._missing)
         last = rows.pop() if rows and rows[-1][-1] else None
         self._found += [row[:-2] for row in rows]
         if last is None:
