@@ -116,7 +116,7 @@ class Crowd:
         ):
             if not self._done(built := f"built: {name}"):
                 yield self._step(built, definition)
-        self._run("VACUUM (FREEZE, ANALYZE) users")
+        self._run("VACUUM (FREEZE, ANALYZE) users, user_standings")
         yield "users vacuumed"
         self._run("VACUUM (FREEZE, ANALYZE) outbox")
         yield self._step(
@@ -144,7 +144,8 @@ class Crowd:
                     pg_get_constraintdef(con.oid)) END
             FROM pg_index AS index
             LEFT JOIN pg_constraint AS con ON con.conindid = index.indexrelid AND con.contype = 'u'
-            WHERE index.indrelid IN ('users'::regclass, 'outbox'::regclass) AND NOT index.indisprimary
+            WHERE index.indrelid IN ('users'::regclass, 'user_standings'::regclass, 'outbox'::regclass)
+                AND NOT index.indisprimary
             """
         )
         with self._connection.transaction():

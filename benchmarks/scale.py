@@ -160,7 +160,9 @@ def reads_all(statement: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (COSTS OFF) {statement}")
         return any(
-            "Seq Scan on users" in line or "Seq Scan on outbox" in line for (line,) in cursor.fetchall()
+            f"Seq Scan on {table}" in line
+            for (line,) in cursor.fetchall()
+            for table in ("users", "user_standings", "outbox")
         )
 
 
