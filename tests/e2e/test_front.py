@@ -15,7 +15,7 @@ from redis import Redis as RedisClient
 from tests.e2e.answers import UUID7, problem
 from tests.fixtures import Api, FrontedHandler, People
 from users import wiring
-from users.api import front as front_module
+from users.api import plain_reads
 from users.application.commands import BlockUser
 from users.application.limits import Policy
 from users.application.privacy import EraseUser
@@ -265,7 +265,7 @@ def test_what_nobody_has_foreseen_is_logged_and_left_to_django(
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(front_module, "look_up", fails)
+    monkeypatch.setattr(plain_reads, "look_up", fails)
     both.answered.clear()
     caplog.clear()
     assert both("GET", "/users/me", HTTP_AUTHORIZATION=token).status_code == 200
@@ -301,7 +301,7 @@ def test_copies_stay_few_whatever_hosts_there_are(people: People, settings: Any)
         assert ann("GET", "/users/me").status_code == 200
     ann.client.defaults["HTTP_HOST"] = "example.org"
     assert ann("GET", "/users/me").status_code == 400
-    assert len(fronted.front._copied) == 1
+    assert len(fronted.front._copies._copied) == 1
 
 
 def test_a_database_that_is_away_is_asked_once(

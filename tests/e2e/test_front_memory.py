@@ -13,8 +13,7 @@ from tests.e2e.answers import problem
 from tests.fixtures import PASSWORD, FrontedHandler, People
 from tests.together import PATIENCE, together
 from users import wiring
-from users.api import front as front_module
-from users.api import observation
+from users.api import observation, plain_reads
 from users.application.commands import BlockUser, ChangePassword, ChangeRoles, RenameUser
 from users.infrastructure import tokens
 from users_domain.value_objects import COMMAND_LINE, Actor
@@ -25,13 +24,13 @@ class Desk:
 
     def __init__(self, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
         self.judged = 0
-        real = front_module.judge
+        real = plain_reads.judge
 
         def counting(*asked: Any) -> Any:
             self.judged += 1
             return real(*asked)
 
-        monkeypatch.setattr(front_module, "judge", counting)
+        monkeypatch.setattr(plain_reads, "judge", counting)
         self.id = people.user("Ann")
         self.ann = people.log_in("Ann")
         self.handler = self.ann.client.handler = FrontedHandler(fronted=True)
@@ -137,11 +136,11 @@ def test_a_key_that_is_believed_no_more_is_remembered_in_vain(
 
 def test_what_came_from_the_primary_is_not_remembered(desk: Desk, redis: RedisClient) -> None:
     redis.flushdb()
-    desk.handler.front._known.clear()
+    desk.handler.front._reads._known.clear()
     desk.reads()
-    assert not desk.handler.front._known
+    assert not desk.handler.front._reads._known
     desk.reads()
-    assert desk.handler.front._known
+    assert desk.handler.front._reads._known
 
 
 def test_without_redis_nothing_is_remembered_to_be_true(desk: Desk, no_redis: None) -> None:
@@ -152,13 +151,13 @@ def test_without_redis_nothing_is_remembered_to_be_true(desk: Desk, no_redis: No
 def test_so_many_answers_are_remembered_and_no_long_question(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_module, "MOST_KNOWN", 10)
+    monkeypatch.setattr(plain_reads, "MOST_KNOWN", 10)
     for number in range(25):
         assert desk.ann("GET", "/users/me", if_none_match=f'"{number + 7}"').status_code == 200
-        assert len(desk.handler.front._known) <= 10
-    desk.handler.front._known.clear()
+        assert len(desk.handler.front._reads._known) <= 10
+    desk.handler.front._reads._known.clear()
     desk.ann("GET", "/users/me", if_none_match=f'"{"x" * 4096}"')
-    assert not desk.handler.front._known
+    assert not desk.handler.front._reads._known
 
 
 def test_whoever_is_refused_keeps_nobody_from_filling(
@@ -186,7 +185,7 @@ def test_whoever_may_not_read_somebody_keeps_nobody_from_filling(
 @contextmanager
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One read after another comes this far, and the first waits there."""
-    real, come, go = front_module.look_up, threading.Event(), threading.Event()
+    real, come, go = plain_reads.look_up, threading.Event(), threading.Event()
 
     def waiting(*asked: Any, **more: Any) -> Any:
         if not come.is_set():
@@ -194,7 +193,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Any:
             assert go.wait(PATIENCE)
         return real(*asked, **more)
 
-    monkeypatch.setattr(front_module, "look_up", waiting)
+    monkeypatch.setattr(plain_reads, "look_up", waiting)
     yield come, go
     go.set()
 

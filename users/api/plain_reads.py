@@ -1,33 +1,50 @@
-"""Reading one user as most requests do: how such a request is known, and what the parts say to it.
+"""Reading one user as most requests do: how such a request is known, what the parts say to it, what was
+answered to it before.
 
 It decides nothing of its own. Who calls, what he may, what the cache and the primary hold, what has changed:
-that say the parts which the view asks too."""
+that say the parts which the view asks too. It remembers what was answered, to whom, and from what, so that
+the parts need not be asked the very same again."""
 
-from functools import lru_cache, partial
+import time
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
-from django.conf import settings
-from django.http.request import split_domain_port, validate_host
+from django.core.signals import setting_changed
+from structlog.contextvars import bound_contextvars
 
 from users import wiring
-from users.api.authentication import RECOGNISED, Shown, named_user, recognise
+from users.api.authentication import (
+    RECOGNISED,
+    Shown,
+    give_up,
+    look_up,
+    named_user,
+    recognise,
+    shown_token,
+)
 from users.api.conditions import etag, has_tag
-from users.api.limits import limit_headers
 from users.api.observation import transport_of
 from users.api.permissions import is_allowed, require
-from users.application.limits import noted_standings
+from users.api.plain_requests import (
+    NOT_PLAIN,
+    NOTHING,
+    OK,
+    Answer,
+    Answered,
+    Copies,
+    Environ,
+    Headers,
+    is_plain,
+    standing_of,
+)
 from users.application.representation import UserView
-from users.infrastructure.rate_limits import Turn
+from users.infrastructure.tokens import Bearer
 
-Environ = dict[str, Any]
-Headers = list[tuple[str, str]]
 Question = tuple[str | None, ...]
 PREFIX = "/users/"
 OPERATION = "retrieve"
-OK, NOT_MODIFIED = "200 OK", "304 Not Modified"
-PLAIN_ACCEPT = frozenset({None, "*/*", "application/json"})
-NOTHING = frozenset({None, "", "0"})
-NOT_PLAIN = ("SCRIPT_NAME", "QUERY_STRING", "HTTP_ORIGIN", "HTTP_COOKIE", "HTTP_TRANSFER_ENCODING")
+NOT_MODIFIED = "304 Not Modified"
 ASKED_BY = (
     "PATH_INFO",
     "HTTP_AUTHORIZATION",
@@ -38,6 +55,9 @@ ASKED_BY = (
     "CONTENT_LENGTH",
     *NOT_PLAIN,
 )
+MOST_KNOWN = 4096
+LONGEST_QUESTION = 4096
+"""Characters. Nobody fills the memory with headers that nobody else sends."""
 
 
 def question_of(environ: Environ) -> Question:
@@ -49,23 +69,8 @@ def plainly_named(environ: Environ) -> str | None:
     """Whom a GET asks for that is as most are; None for every other."""
     path: str = environ.get("PATH_INFO", "")
     named = path[len(PREFIX) :]
-    is_plain = (
-        path.startswith(PREFIX)
-        and "/" not in named
-        and "HTTP_AUTHORIZATION" in environ
-        and environ.get("HTTP_ACCEPT") in PLAIN_ACCEPT
-        and environ.get("CONTENT_LENGTH") in NOTHING
-        and not any(map(environ.get, NOT_PLAIN))
-        and _is_served(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
-    )
-    return named if is_plain else None
-
-
-@lru_cache(1000)
-def _is_served(host: str, allowed: tuple[str, ...]) -> bool:
-    """As Django decides it."""
-    domain, _ = split_domain_port(host)
-    return bool(domain) and validate_host(domain, allowed)
+    is_of_one = path.startswith(PREFIX) and "/" not in named
+    return named if is_of_one and environ.get("CONTENT_LENGTH") in NOTHING and is_plain(environ) else None
 
 
 class Found(NamedTuple):
@@ -95,10 +100,90 @@ def judge(environ: Environ, shown: Shown, named: str) -> Found | None:
     return Found(view, NOT_MODIFIED if is_known else OK, caller.id, standing)
 
 
-def standing_of(turn: Turn | None) -> Headers:
-    """The headers that tell a caller how much is left to him. Raises RateLimited."""
-    if turn is None:
-        return []
-    with noted_standings() as standings:
-        turn.enforce()
-    return [*limit_headers(standings.values()).items()]
+class Known(NamedTuple):
+    """What was answered to a question, and from what. It is the answer as long as the token still says the
+    same and the cache holds the same, which is looked up every time."""
+
+    raw: bytes
+    named: str
+    bearer: Bearer
+    cached: dict[str, UserView]
+    answer: Answer
+
+    def holds(self, shown: Shown) -> bool:
+        is_let_through = shown.turn is None or shown.turn.is_free
+        return is_let_through and shown.bearer is self.bearer and shown.cached == self.cached
+
+
+class Read(NamedTuple):
+    """A read that is asked for plainly, and what was answered to it the last time."""
+
+    question: Question
+    named: str
+    known: Known | None
+
+
+class Reads:
+    """Answers them, and remembers how."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._known: dict[Question, Known] = {}
+        setting_changed.connect(self._forget)  # sent by tests alone
+
+    def asked(self, environ: Environ) -> Read | None:
+        question = question_of(environ)
+        known = self._known.get(question)
+        named = known.named if known else plainly_named(environ)
+        return None if named is None else Read(question, named, known)
+
+    def copying(self, environ: Environ, read: Read, start_response: Any) -> Any:
+        if read.known:
+            return None
+        transport = str(read.question[0])
+        wanted = (OK, NOT_MODIFIED) if environ.get("HTTP_IF_NONE_MATCH") else (OK,)
+        if all(self._copies.of(transport, OPERATION, status) for status in wanted):
+            return None
+        return self._copies.copying(environ, transport, OPERATION, (OK, NOT_MODIFIED), start_response)
+
+    def answer(self, environ: Environ, read: Read, request_id: str) -> Answered | None:
+        known = read.known
+        raw = known.raw if known else shown_token(environ["HTTP_AUTHORIZATION"])
+        if raw is None:
+            return None
+        shown = look_up(raw, read.named, may_read=None if known else may_read)
+        asked = time.perf_counter()
+        if known and known.holds(shown):
+            return Answered(known.answer, standing_of(shown.turn), time.perf_counter() - asked)
+        try:
+            with bound_contextvars(request_id=request_id):
+                found = judge(environ, shown, read.named)
+        except Exception:
+            give_up(shown)
+            raise
+        if found is None:
+            return None
+        answer = self._put_together(environ, read, found)
+        self._remember(read, shown, found, answer)
+        return Answered(answer, found.standing)
+
+    def _put_together(self, environ: Environ, read: Read, found: Found) -> Answer:
+        copied = self._copies.of(str(read.question[0]), OPERATION, found.status)
+        if copied is None:
+            raise LookupError(found.status)
+        body = found.view.json if found.status == OK else b""
+        return copied.answer(found.view.version, body, environ=environ, caller_id=found.caller_id)
+
+    def _remember(self, read: Read, shown: Shown, found: Found, answer: Answer) -> None:
+        """Answers from the cache alone: that of others may have changed since."""
+        question = read.question
+        came_from = {shown.bearer.user_id, found.view.id}
+        if came_from != shown.cached.keys() or sum(map(len, filter(None, question))) > LONGEST_QUESTION:
+            return
+        if len(self._known) >= MOST_KNOWN:
+            with suppress(RuntimeError):  # other threads remember too
+                self._known.pop(next(iter(self._known), question), None)
+        self._known[question] = Known(shown.raw, read.named, shown.bearer, shown.cached, answer)
+
+    def _forget(self, **_: object) -> None:
+        self._known.clear()
