@@ -135,8 +135,8 @@ class TokenAuthentication(JWTAuthentication):
         if raw is None:
             return None
         recognised: Recognised | None = request.META.get(RECOGNISED)
-        if recognised is None and (met := request.META.get(MET)):
-            raise met
+        if recognised is None and MET in request.META:
+            raise request.META[MET]
         if recognised is None or recognised.raw != raw:
             recognised = recognise(look_up(raw, request.parser_context["kwargs"].get("user_id")))
         request._request.caller_id = recognised.caller.id  # type: ignore[attr-defined]

@@ -21,9 +21,13 @@ def etag(version: int) -> str:
 
 
 def expected_versions(request: Request) -> frozenset[int]:
-    """The versions that If-Match names; empty for any. Weak and foreign tags match nothing.
+    """As `versions_in`, of its If-Match."""
+    return versions_in(request.META.get("HTTP_IF_MATCH"))
+
+
+def versions_in(header: str | None) -> frozenset[int]:
+    """The versions that an If-Match names; empty for any. Weak and foreign tags match nothing.
     Raises ParseError when it is malformed, PreconditionRequired when it is missing and must not be."""
-    header = request.META.get("HTTP_IF_MATCH")
     if header is None:
         if settings.REQUIRE_IF_MATCH:
             raise PreconditionRequired

@@ -17,26 +17,24 @@ from rest_framework.viewsets import GenericViewSet
 
 from users import wiring
 from users.api import serializers as forms
-from users.api.authentication import MET, Caller, named_user
+from users.api import user_commands
+from users.api.authentication import MET, Caller
 from users.api.blank_forms import fill_in
-from users.api.conditions import etag, expected_versions, is_known
+from users.api.conditions import etag, is_known
 from users.api.languages import language_of
 from users.api.limits import hold, limit_headers, registers_quietly
 from users.api.pagination import page_response
 from users.application.commands import (
-    BlockUser,
     ChangeEmail,
     ChangePassword,
     ChangeRoles,
     RegisterUser,
     RenameUser,
-    UnblockUser,
 )
 from users.application.limits import noted_standings
 from users.application.ports import EmailProposal, UserCriteria
 from users.application.privacy import Erased, EraseUser
 from users.application.representation import UserView, timestamp
-from users_domain.errors import UserNotFound
 from users_domain.value_objects import UserStatus
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -58,8 +56,8 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         request._request.operation = self.action  # type: ignore[attr-defined]
         super().initial(request, *args, **kwargs)
-        if error := request.META.get(MET):
-            raise error
+        if MET in request.META:
+            raise request.META[MET]
         hold(request, self.action)
 
     def body(self, form: type[Serializer[Any]]) -> dict[str, Any]:
@@ -73,19 +71,11 @@ class Endpoint(GenericViewSet):  # type: ignore[type-arg]
         return cast(Caller, self.request.user)
 
     def target(self) -> str:
-        """The id that the address names. Raises UserNotFound when it is no id, for then it names nobody."""
-        target = named_user(self.kwargs.get("user_id"), self.caller.id)
-        if target is None:
-            raise UserNotFound
-        return target
+        return user_commands.target_of(self.kwargs.get("user_id"), self.caller)
 
     def command_fields(self) -> dict[str, Any]:
-        """What every command on one user takes: whom, by whom, and which versions."""
-        return {
-            "user_id": self.target(),
-            "by": self.caller.actor,
-            "expected": expected_versions(self.request),
-        }
+        if_match = self.request.META.get("HTTP_IF_MATCH")
+        return user_commands.command_fields(self.kwargs.get("user_id"), self.caller, if_match)
 
 
 class UserViewSet(Endpoint):
@@ -149,13 +139,10 @@ class UserViewSet(Endpoint):
         return user_response(wiring.service().commands.change_roles(command))
 
     def block(self, request: Request, user_id: str) -> Response:
-        command = BlockUser(**self.body(forms.BlockBody), **self.command_fields())
-        return user_response(wiring.service().commands.block(command))
+        return user_response(user_commands.block(self))
 
     def unblock(self, request: Request, user_id: str) -> Response:
-        self.body(forms.NoBody)
-        command = UnblockUser(**self.command_fields())
-        return user_response(wiring.service().commands.unblock(command))
+        return user_response(user_commands.unblock(self))
 
     def history(self, request: Request, user_id: str) -> Response:
         query = self.query(forms.PageQuery)
