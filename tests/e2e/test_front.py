@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -321,6 +322,32 @@ def test_a_database_that_is_away_is_asked_once(
     monkeypatch.setattr(DatabaseReads, "view", fails)
     problem(ann("GET", "/users/me"), "unavailable")
     assert len(tried) == 1
+
+
+def test_what_it_hands_on_has_taken_as_long_as_it_has(
+    people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    people.user("Ann")
+    ann = people.log_in("Ann")
+    ann("GET", "/users/me")
+    redis.flushdb()
+
+    def fails(*_: object, **__: object) -> None:
+        time.sleep(0.05)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(DatabaseReads, "view", fails)
+    before = metrics.page()
+    problem(ann("GET", "/users/me"), "unavailable")
+    *_, line = (record.msg for record in caplog.records if record.name == "users.request")
+    assert line["duration_ms"] >= 50
+    spent = [seconds_of_reads(page) for page in (before, metrics.page())]
+    assert spent[1] - spent[0] >= 0.05
+
+
+def seconds_of_reads(page: bytes) -> float:
+    name = r"django_http_requests_latency_seconds_by_view_method_sum"
+    return float(re.search(name + r'{method="GET",view="user"} (\S+)', page.decode())[1])
 
 
 def test_a_token_that_is_none_is_verified_once(people: People, monkeypatch: pytest.MonkeyPatch) -> None:

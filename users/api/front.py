@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from users.api.authentication import MET
 from users.api.middleware import wanted_id
-from users.api.observation import Observed, observe_later, settle
+from users.api.observation import STARTED, Observed, observe_later, settle
 from users.api.plain_reads import Reads
 from users.api.plain_requests import Answered, Copies, Environ
 from users.application.errors import ApplicationError
@@ -74,6 +74,7 @@ class Front:
             answered = self._answered(desk, environ, asked, request_id)
             if answered is None:
                 environ["HTTP_X_REQUEST_ID"] = request_id  # what has been logged by now bears it
+                environ[STARTED] = started
                 return None
             answer, standing, query_seconds = answered
             start_response(answer.status, [*answer.headers, *standing, ("X-Request-ID", request_id)])

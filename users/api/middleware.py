@@ -27,7 +27,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
 
 from users.api.errors import problem_response
-from users.api.observation import Exchange, Observed, observe, transport_of
+from users.api.observation import STARTED, Exchange, Observed, observe, transport_of
 from users.api.request_metrics import Figures, Kind, count_exception
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -42,7 +42,7 @@ class RequestMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        started = time.perf_counter()
+        started = request.META.get(STARTED) or time.perf_counter()
         request_id = wanted_id(request.META) or str(uuid7())
         bound = bind_contextvars(request_id=request_id)
         try:
@@ -89,7 +89,8 @@ class ViewMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request.started = started = time.perf_counter()  # type: ignore[attr-defined]
+        started = request.META.get(STARTED) or time.perf_counter()
+        request.started = started  # type: ignore[attr-defined]
         response = self._get_response(request)
         request.view_seconds = time.perf_counter() - started  # type: ignore[attr-defined]
         request.figures = _figures(request, response)  # type: ignore[attr-defined]

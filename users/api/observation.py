@@ -37,6 +37,9 @@ class Observed(NamedTuple):
     query_seconds: float | None = None
 
 
+STARTED = "users.started"
+"""In the environment of a request that was looked at in front of Django, when that began, by
+`time.perf_counter`; no header puts it there."""
 MOST_LATER = 50
 LATEST_SECONDS = 0.1
 _later: deque[Observed] = deque()
