@@ -13,12 +13,12 @@ from django.http import HttpResponse
 from django.test.client import ClientHandler
 from redis import Redis as RedisClient
 
-from tests.e2e.answers import UUID7, problem
+from tests.e2e.answers import problem
+from tests.e2e.both_ways import DJANGO, ask, authorizations, counted, limited, lines_of_requests, shown
 from tests.fixtures import Api, FrontedHandler, People
 from users import wiring
 from users.api import plain_reads
 from users.application.commands import BlockUser
-from users.application.limits import Policy
 from users.application.privacy import EraseUser
 from users.application.queries import UserQueries
 from users.infrastructure import metrics
@@ -26,8 +26,6 @@ from users.infrastructure.reads import DatabaseReads
 from users_domain.value_objects import COMMAND_LINE
 
 ROUNDS = 3000
-DJANGO = ClientHandler(enforce_csrf_checks=True)
-UNEQUAL = re.compile(r"_created |_sum|_bucket|^process_|^python_")
 
 
 class Both:
@@ -40,29 +38,12 @@ class Both:
     def __call__(self, method: str, path: str, **environ: str) -> HttpResponse:
         """The answer of the front, which is that of Django, and which it gives again."""
         ours, again, theirs = (
-            self.ask(handler, method, path, environ) for handler in (self.fronted, self.fronted, DJANGO)
+            ask(handler, method, path, environ) for handler in (self.fronted, self.fronted, DJANGO)
         )
         assert shown(ours) == shown(again) == shown(theirs), (method, path, environ)
         if not self.fronted.asked_django:
             self.answered[str(ours.status_code)] += 1
         return ours
-
-    def ask(self, handler: ClientHandler, method: str, path: str, environ: dict[str, str]) -> HttpResponse:
-        api = Api()
-        api.client.handler = handler
-        return api.client.generic(method, path, b"", **environ)
-
-
-def shown(answer: HttpResponse) -> tuple[int, dict[str, str], bytes]:
-    """What a client sees; where it named no request, the id is any, and in pages there is a secret of the
-    day."""
-    headers = {name.lower(): value for name, value in answer.items()}
-    body = answer.content
-    if UUID7.fullmatch(headers["x-request-id"]):
-        body = body.replace(headers["x-request-id"].encode(), b"(an id)")
-        headers["x-request-id"] = "(an id)"
-        headers.pop("content-length", None)
-    return answer.status_code, headers, b"" if b"csrf" in body else body
 
 
 @pytest.fixture
@@ -88,18 +69,7 @@ class Population:
 
     def headers(self, dice: random.Random) -> Iterator[str | None]:
         alive = ["Ann", "Operator", "Admin", "Service"]
-        token = self.tokens[dice.choice([*alive * 4, *sorted(self.tokens)])]
-        changed = dice.randrange(len(token))
-        yield f"Bearer {token}"
-        yield f"bearer {token}"
-        yield f" Bearer   {token} "
-        yield f"Bearer {token[:changed]}{dice.choice('AQgw.=')}{token[changed + 1 :]}"
-        yield f"Bearer {token} {token}"
-        yield f"Bearer {token}é"
-        yield f"Basic {token}"
-        yield "Bearer "
-        yield ""
-        yield None
+        return authorizations(dice, self.tokens[dice.choice([*alive * 4, *sorted(self.tokens)])])
 
 
 TAGS = ['"1"', '"2"', 'W/"1"', '"1", "2"', "*", '"0"', "1", '"', '"1" x', '"01"', "", 'W/"2" , "9"']
@@ -184,15 +154,7 @@ def test_it_answers_as_django_does_without_redis(both: Both, people: People, no_
     assert both.answered["200"]
 
 
-def counted(page: bytes) -> Counter[str]:
-    """What the metrics page counts, but for how long things took."""
-    lines = (line for line in page.decode().splitlines() if not line.startswith("#"))
-    pairs = (line.rsplit(" ", 1) for line in lines if not UNEQUAL.search(line))
-    return Counter({name: float(value) for name, value in pairs})
-
-
 def what_is_kept(
-    both: Both,
     handler: ClientHandler,
     asked: list[tuple[str, dict[str, str]]],
     caplog: pytest.LogCaptureFixture,
@@ -201,12 +163,8 @@ def what_is_kept(
     caplog.clear()
     before = counted(metrics.page())
     for path, sent in asked:
-        both.ask(handler, "GET", path, sent)
-    lines = [dict(record.msg) for record in caplog.records if record.name == "users.request"]
-    for line in lines:
-        for name in ("duration_ms", "request_id", "timestamp"):
-            assert line.pop(name)
-    return counted(metrics.page()) - before, lines
+        ask(handler, "GET", path, sent)
+    return counted(metrics.page()) - before, lines_of_requests(caplog)
 
 
 def test_it_counts_and_logs_what_django_would(
@@ -224,7 +182,7 @@ def test_it_counts_and_logs_what_django_would(
     told = []
     for handler in (both.fronted, DJANGO):
         redis.delete(f"user:{{{user_id}}}")
-        told.append(what_is_kept(both, handler, asked, caplog))
+        told.append(what_is_kept(handler, asked, caplog))
 
     (ours, our_lines), (theirs, their_lines) = told
     assert ours == theirs
@@ -373,13 +331,3 @@ def test_a_refusal_is_counted_once_and_logged_as_the_callers(
     assert (counted(metrics.page()) - before)['user_rate_limited_total{policy="caller"}'] == 1
     *served, refused = (record.msg["user_id"] for record in caplog.records if record.name == "users.request")
     assert served[-1] == refused is not None
-
-
-def limited(people: People, settings: Any, monkeypatch: pytest.MonkeyPatch, policy: str, quota: int) -> Api:
-    """Ann, an operator, under this limit."""
-    people.staff("operator", "Ann")
-    token = people.log_in("Ann").token
-    settings.RATE_LIMITS = True
-    settings.RATE_LIMIT_POLICIES = settings.RATE_LIMIT_POLICIES | {policy: Policy(policy, quota, 3600)}
-    monkeypatch.setattr(wiring, "_service", None)
-    return Api(token)
