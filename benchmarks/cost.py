@@ -95,6 +95,9 @@ def requests() -> Iterator[tuple[str, float]]:
     yield "the same through Django (`?min_version=1`)", by_django
     yield "`GET /users/{id}`, not in the cache", cost(lambda: missed(other, token))
     yield "`PATCH /users/{id}`, and its event in the stream", cost(lambda: renamed(other, token))
+    yield "a block and an unblock, each with its event in the stream", cost(lambda: blocked(other, token))
+    by_django = cost(lambda: blocked(other, token, query="by=django"))
+    yield "the same two through Django (with a query string)", by_django
     yield "`GET /users?limit=10`", cost(lambda: ask("GET", "/users", token=token, query="limit=10"))
     yield "`GET /health/live`: Django and the middlewares alone", cost(lambda: ask("GET", "/health/live"))
 
@@ -122,6 +125,12 @@ def missed(user_id: str, token: str) -> None:
 
 def renamed(user_id: str, token: str) -> None:
     ask("PATCH", f"/users/{user_id}", {"name": f"Ann {time.monotonic_ns()}"}, token)
+
+
+def blocked(user_id: str, token: str, query: str = "") -> None:
+    """And unblocked, or he could be blocked only once."""
+    ask("POST", f"/users/{user_id}/block", {"reason": "spam"}, token, query)
+    ask("POST", f"/users/{user_id}/unblock", None, token, query)
 
 
 def parts() -> Iterator[tuple[str, float]]:
