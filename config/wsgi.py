@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterable
 from importlib import import_module
-from io import BytesIO
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +14,7 @@ _django = get_wsgi_application()
 
 from users import checks, wiring  # noqa: E402 - models are there only now
 from users.api.front import Front  # noqa: E402
+from users.api.plain_requests import take_in  # noqa: E402
 
 checks.refuse_dangers()
 import_module(settings.ROOT_URLCONF)  # with all views, not only when the first request comes
@@ -40,9 +40,7 @@ def _is_too_large(environ: dict[str, Any]) -> bool:
         return False
     if length and int(length) > settings.MAX_BODY_BYTES:
         return True
-    body = environ["wsgi.input"].read(settings.MAX_BODY_BYTES + 1)
-    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return len(body) > settings.MAX_BODY_BYTES
+    return len(take_in(environ)) > settings.MAX_BODY_BYTES
 
 
 def _closing(start_response: Any) -> Any:

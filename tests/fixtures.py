@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -93,6 +94,7 @@ class FrontedHandler(ClientHandler):
     def __call__(self, environ: dict[str, Any]) -> HttpResponse:
         if not self._fronted:
             return super().__call__(environ)
+        environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read())  # that can be read as a server's
         answered: dict[str, HttpResponse] = {}
 
         def start(status: str, headers: list[tuple[str, str]]) -> None:

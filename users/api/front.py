@@ -1,8 +1,8 @@
 """In front of Django: what is asked more often than all else together.
 
-What is answered say the parts that the views ask too (`plain_reads`); what every answer carries besides was
-copied from Django's (`plain_requests`). Whatever is not plain, and all that goes wrong, is Django's to answer
-(docs/adr/0012-a-front-for-reads.md)."""
+What is answered say the parts that the views ask too (`plain_reads`, `plain_commands`); what every answer
+carries besides was copied from Django's (`plain_requests`). Whatever is not plain, and all that goes wrong,
+is Django's to answer (docs/adr/0012-a-front-for-reads.md)."""
 
 import time
 from collections import deque
@@ -19,6 +19,7 @@ from uuid_utils import uuid7
 from users.api.authentication import MET
 from users.api.middleware import wanted_id
 from users.api.observation import STARTED, Observed, observe_later, settle
+from users.api.plain_commands import Commands
 from users.api.plain_reads import Reads
 from users.api.plain_requests import Answered, Copies, Environ
 from users.application.errors import ApplicationError
@@ -31,7 +32,10 @@ FORESEEN = (APIException, TokenError, DomainError, ApplicationError, DatabaseErr
 
 
 class Desk(Protocol):
-    """Where requests of one method are answered."""
+    """Where requests of one method are answered. `carries_out`: whether something is done there, which must
+    not be done again."""
+
+    carries_out: bool
 
     def asked(self, environ: Environ) -> Any:
         """What is asked for, where it is asked for plainly; None where it is Django's."""
@@ -51,7 +55,7 @@ class Front:
         self._django = django
         self._copies = Copies()
         self._reads = Reads(self._copies)
-        self._desks: dict[str, Desk] = {"GET": self._reads}
+        self._desks: dict[str, Desk] = {"GET": self._reads, "POST": Commands(self._copies)}
         self._under_way: deque[None] = deque()
         self._connections_are_pooled = bool(settings.DATABASE_POOL_SIZE)
 
@@ -92,8 +96,11 @@ class Front:
         except FORESEEN as error:
             environ[MET] = error
             return None
-        except Exception:
-            log.exception("front_failed", request_id=request_id)
+        except Exception as error:
+            if desk.carries_out:
+                environ[MET] = error
+            else:
+                log.exception("front_failed", request_id=request_id)
             return None
         finally:
             if self._connections_are_pooled:

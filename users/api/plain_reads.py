@@ -126,6 +126,8 @@ class Read(NamedTuple):
 class Reads:
     """Answers them, and remembers how."""
 
+    carries_out = False
+
     def __init__(self, copies: Copies) -> None:
         self._copies = copies
         self._known: dict[Question, Known] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -50,6 +51,14 @@ def standing_of(turn: Turn | None) -> Headers:
     with noted_standings() as standings:
         turn.enforce()
     return [*limit_headers(standings.values()).items()]
+
+
+def take_in(environ: Environ) -> bytes:
+    """The body, as far as it is looked at, which is a byte more than it may be long. Whoever comes next reads
+    the same."""
+    body: bytes = environ["wsgi.input"].read(settings.MAX_BODY_BYTES + 1)
+    environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    return body
 
 
 class Answer(NamedTuple):
