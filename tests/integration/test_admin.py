@@ -183,6 +183,32 @@ def test_filters_narrow_by_status_role_and_age(browser: Browser, people: People,
 @pytest.mark.parametrize(
     "query",
     [
+        {},
+        {"status": "blocked"},
+        {"status": "blocked", "created": "7"},
+        {"status": "blocked", "created": "nonsense"},
+        {"status": "blocked", "role": "admin"},
+        {"status": "blocked", "q": "bob"},
+        {"status": "nonsense", "created": "7"},
+    ],
+)
+def test_as_many_are_counted_as_are_listed(
+    browser: Browser, people: People, service: Service, query: dict[str, str]
+) -> None:
+    for name in ("Ann", "Bob", "Cid"):
+        user = people.user(name)
+        if name != "Ann":
+            service.commands.block(BlockUser(user_id=user, reason="spam", by=COMMAND_LINE))
+    UserRecord.objects.filter(name="Cid").update(created_at=datetime.now(UTC) - timedelta(days=10))
+
+    shown = browser.get(LIST, **query)
+
+    assert shown.context["cl"].result_count == len(listed(shown))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
         {"password_hash__startswith": "bcrypt"},
         {"email__startswith": "a"},
         {"id__in": "1,2"},

@@ -1,19 +1,30 @@
 """What the list of users can be narrowed down to; words that are none of the choices narrow nothing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from users.models import UserStanding
 from users_domain.value_objects import Role, UserStatus
 
 
 def order(request: HttpRequest) -> str:
     """Where the list's order is known: of those of one status with their standings, else with the users."""
     return "standing__" if request.GET.get(StatusFilter.parameter_name) in list(UserStatus) else ""
+
+
+def standings(request: HttpRequest) -> QuerySet[UserStanding] | None:
+    """Of all whom a list shows that is narrowed by status alone, or by status and age; else None."""
+    if not order(request) or request.GET.get(SEARCH_VAR) or request.GET.get(RoleFilter.parameter_name):
+        return None
+    found = UserStanding.objects.filter(status=request.GET[StatusFilter.parameter_name])
+    since = CreatedFilter.since(request.GET.get(CreatedFilter.parameter_name))
+    return found.filter(created_at__gte=since) if since else found
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -49,7 +60,9 @@ class CreatedFilter(admin.SimpleListFilter):
         return list(self._spans.items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
-        if self.value() not in self._spans:
-            return queryset
-        since = timezone.now() - timedelta(days=int(str(self.value())))
-        return queryset.filter(**{f"{order(request)}created_at__gte": since})
+        since = self.since(self.value())
+        return queryset.filter(**{f"{order(request)}created_at__gte": since}) if since else queryset
+
+    @classmethod
+    def since(cls, chosen: str | None) -> datetime | None:
+        return timezone.now() - timedelta(days=int(chosen)) if chosen and chosen in cls._spans else None

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from users.admin.display import NOT_SET, as_uuid, moment, named_actors
 from users.admin.events import recent_events
-from users.admin.filters import CreatedFilter, RoleFilter, StatusFilter, order
+from users.admin.filters import CreatedFilter, RoleFilter, StatusFilter, order, standings
 from users.admin.forms import ActForm, BlockForm, UnblockForm
 from users.admin.site import BoundedPaginator, ReadOnlyAdmin, site
 from users.application.errors import ApplicationError
@@ -88,6 +88,14 @@ class UserAdmin(ReadOnlyAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """As lists of the API."""
         return (f"-{order(request)}created_at", "-id")
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[UserRecord], *more: Any, **named: Any
+    ) -> BoundedPaginator:
+        """Joined with so many standings, the planner might read all users."""
+        paginator = cast(BoundedPaginator, super().get_paginator(request, queryset, *more, **named))
+        paginator.counted = standings(request) if queryset.model is UserRecord else None  # or a history
+        return paginator
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[UserRecord], search_term: str
