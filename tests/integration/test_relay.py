@@ -237,6 +237,46 @@ def test_whoever_has_published_his_own_leaves_the_others_to_a_thread_that_nobody
     assert threading.get_ident() not in publishers[1:]
 
 
+def test_whose_event_another_process_has_published_publishes_no_longer_for_others(lab, redis):
+    """Nor is what they want forgotten."""
+    hook, real, publishers = CacheThenEvents(lambda views: None, lab.relay), lab.relay._rounds, []
+    events = rows(1)
+    Lab().relay.drain(seconds=PATIENCE)
+
+    def others_come_meanwhile(deadline):
+        publishers.append(threading.get_ident())
+        sent = real(deadline)
+        if len(publishers) < 10:
+            rows(1)
+            lab.relay._wanted.set()
+        return sent
+
+    lab.relay._rounds = others_come_meanwhile
+    hook([UserView(str(events[0].user_id), 1, 1, b"{}")])
+
+    eventually(lambda: published_to(redis) == list(range(1, 11)))
+    assert publishers.count(threading.get_ident()) == 1
+
+
+def test_what_others_want_is_not_forgotten_when_whoever_publishes_fails(lab, redis):
+    hook, real, tries = CacheThenEvents(lambda views: None, lab.relay), lab.relay._rounds, []
+
+    def fails_first(deadline):
+        tries.append(None)
+        if len(tries) > 1:
+            return real(deadline)
+        rows(1)
+        lab.relay._wanted.set()
+        raise OperationalError("this thread's connection is broken")
+
+    lab.relay._rounds = fails_first
+    events = rows(1)
+    with pytest.raises(OperationalError):
+        hook([UserView(str(events[0].user_id), 1, 1, b"{}")])
+
+    eventually(lambda: published_to(redis) == [1, 2])
+
+
 def test_no_command_publishes_for_longer_than_for_itself(service, people):
     """However many come while it does."""
     users = [people.user(name) for name in ("Ann", "Bob", "Cid", "Dan")]

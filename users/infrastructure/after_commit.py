@@ -17,9 +17,8 @@ class CacheThenEvents:
     Redis, where this thread or another publishes them. Redis away or anything else amiss fails no command:
     the worker does it again.
 
-    Whoever finds nobody publishing does so until his own events are out. Those who come meanwhile put their
-    users and go; their events are left to a thread that no request waits for, so that none is slow because
-    there are many."""
+    Whoever finds nobody publishing does so once. Those who come meanwhile put their users and go; their
+    events are left to a thread that no request waits for, so that none is slow because there are many."""
 
     def __init__(
         self, put: Callable[[Collection[UserView]], None], relay: Relay, *, budget_seconds: float = 0.05
@@ -34,17 +33,22 @@ class CacheThenEvents:
         try:
             if not self._relay.has_in_hand(views):
                 self._relay.drain(seconds=self._budget, due=due)
-                if due.done and self._relay.is_wanted:
-                    self._background.wake()
         except RedisAway:
             log.debug("events_wait_for_redis")
         finally:
             if not due.done:
                 self._put(views)
                 due.done = True  # nobody who drains later need put it once more
+            self._see_to_the_others()
 
     def _publish_for_others(self) -> None:
         try:
             self._relay.drain_for_others(seconds=self._budget)
         except RedisAway:
             log.debug("events_wait_for_redis")
+        else:
+            self._see_to_the_others()
+
+    def _see_to_the_others(self) -> None:
+        if self._relay.is_neglected:
+            self._background.wake()

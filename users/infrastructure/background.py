@@ -34,12 +34,12 @@ class Background:
         try:
             while self._is_wanted():
                 self._woken.clear()
-                close_old_connections()  # as Django does around each request
                 try:
+                    close_old_connections()  # as Django does around each request
                     self._act()
+                    close_old_connections()
                 except Exception:
                     log.exception("background_failed", thread=self._name)
-                close_old_connections()
         finally:
             connection.close()
 

@@ -9,6 +9,7 @@ import math
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -97,6 +98,11 @@ class Wire:
 
     def close(self) -> None:
         self._connection.disconnect()
+
+    def __del__(self) -> None:
+        """With its thread. redis-py's connections are in circles, which are looked for rarely."""
+        with suppress(Exception):
+            self.close()
 
 
 def _kept_in_time(connected: socket.socket) -> socket.socket:

@@ -89,8 +89,8 @@ class Relay:
     def drain(self, *, seconds: float, due: DuePuts | None = None) -> int:
         """Publishes what is waiting, for about `seconds` at most, and answers how many events went out.
         `due` are users whose events may be among these: then whoever publishes them puts them along with
-        their events, but not for sure; the caller looks whether they are `done`, and no longer publishes for
-        others once they are.
+        their events, but not for sure; the caller looks whether they are `done`, and publishes once, for
+        others no longer than for himself.
 
         One thread of a process drains at a time; another that comes meanwhile leaves its wish and goes.
         What is waiting when the time is up waits for the next drain, the worker's at the latest.
@@ -105,23 +105,31 @@ class Relay:
                 sent += self._fulfil(deadline)
             finally:
                 self._draining.release()
-            if time.monotonic() > deadline or (due and due.done):
+            if due or time.monotonic() > deadline:
                 break
         return sent
 
     def drain_for_others(self, *, seconds: float) -> None:
-        """As long as they leave wishes, for about `seconds` at most each. Raises as `drain`."""
+        """As long as they leave wishes, for about `seconds` at most. Raises as `drain`."""
+        deadline = time.monotonic() + seconds
         while self.is_wanted and self._draining.acquire(blocking=False):
             try:
-                while self.is_wanted:
-                    self._fulfil(time.monotonic() + seconds)
+                while self.is_wanted and time.monotonic() <= deadline:
+                    self._fulfil(deadline)
             finally:
                 self._draining.release()
+            if time.monotonic() > deadline:
+                break
 
     @property
     def is_wanted(self) -> bool:
         """Whether somebody has left a wish that nobody has taken up yet."""
         return self._wanted.is_set()
+
+    @property
+    def is_neglected(self) -> bool:
+        """Whether there is nobody either who will: whoever drains looks once more when he is through."""
+        return self.is_wanted and not self._draining.locked()
 
     def _fulfil(self, deadline: float) -> int:
         self._wanted.clear()
