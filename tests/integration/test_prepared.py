@@ -172,6 +172,23 @@ def test_a_connection_that_comes_back_knows_what_it_has_prepared(database):
     assert prepared.rows("SELECT %s::int", [3]) == [(3,)]
 
 
+def test_a_statement_whose_preparing_was_interrupted_is_in_nobodys_way(database, monkeypatch):
+    """The server may know it all the same, by its name."""
+    prepared.rows(ONE, [1])
+    real = psycopg.Connection.wait
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.Connection, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepared.rows("SELECT %s::int + 2", [1])
+    assert prepared.rows("SELECT %s::int + 3", [1]) == [(4,)]
+    assert prepared.rows("SELECT %s::int + 2", [1]) == [(3,)]
+
+
 def test_others_go_on_while_a_statement_waits_to_be_prepared(database):
     """For a lock of a migration's, say: to prepare it, PostgreSQL looks at the table."""
     migration, locked = other_session(autocommit=False), threading.Event()

@@ -28,6 +28,7 @@ class _Prepared:
         self._pq = connection.pgconn
         self._adapt = Transformer.from_context(connection)
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        self._numbers = count()  # each once: the server may know one of which its answer was not heard
 
     def rows(self, statement: LiteralString, values: Sequence[Any]) -> list[TupleRow]:
         """Raises psycopg's errors."""
@@ -48,7 +49,7 @@ class _Prepared:
     def _prepare(self, statement: LiteralString, types: tuple[int, ...]) -> bytes:
         """The step that libpq's own way would take without letting go of the interpreter: whoever waits for a
         lock of a migration's there would hold up the whole process."""
-        name = b"users_%d" % len(self._names)
+        name = b"users_%d" % next(self._numbers)
         self._pq.send_prepare(name, _numbered(statement), types)
         for result in self._connection.wait(generators.execute(self._pq)):
             self._check(result)
