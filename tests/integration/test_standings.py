@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from tests.builders import a_user
 from tests.other_session import other_session, somebody_waits_for_a_lock
-from tests.together import eventually, in_background
+from tests.together import PATIENCE, eventually, in_background
 from users.application.commands import BlockUser, EndBlock, UnblockUser
 from users.application.ports import UserCriteria
 from users.application.privacy import EraseUser
@@ -121,6 +121,17 @@ def test_what_is_rolled_back_has_never_stood(service, people):
     assert (listed("blocked"), listed("active")) == ([], [user_id])
 
 
+def test_who_writes_with_another_search_path_is_followed_too(service, people):
+    """As a dump does when it is restored."""
+    user_id = people.user("Ann")
+
+    with transaction.atomic():
+        run("SET LOCAL search_path = ''")
+        run(f"UPDATE public.users SET {BLOCKED}")
+
+    assert (listed("blocked"), listed("active")) == ([user_id], [])
+
+
 # --- What it is for -------------------------------------------------------------------------------------
 
 
@@ -184,6 +195,24 @@ def test_a_change_that_comes_later_goes_over_the_copy(not_copied, change, ends):
     copy()
 
     assert standings() == of_users()
+
+
+def test_who_holds_a_user_for_long_holds_up_nobody_else_of_his_batch(not_copied, monkeypatch):
+    monkeypatch.setattr(filling, "PATIENCE_MILLISECONDS", 20)
+    other_user = a_user()
+    DjangoUserRepository().add(other_user)
+    run(f"DELETE FROM user_standings WHERE id = '{other_user.id}'")
+    with other_session(autocommit=False) as holder:
+        holder.execute(f"UPDATE users SET {BLOCKED} WHERE id = '{max(not_copied, other_user.id.value)}'")
+        with in_background(lambda stop: copy()):
+            eventually(somebody_waits_for_a_lock)
+            with transaction.atomic():
+                run(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+                run(f"UPDATE users SET {BLOCKED} WHERE id = '{min(not_copied, other_user.id.value)}'")
+            holder.execute("COMMIT")
+
+    assert standings() == of_users()
+    assert len(listed("blocked")) == 2
 
 
 def test_it_is_copied_in_batches(database):

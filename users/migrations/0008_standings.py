@@ -3,9 +3,10 @@ from django.conf import settings
 from django.db import migrations, models
 
 # What has changed may be missing, while migration 0009 copies those who are here already; and be there, copied
-# just now. To insert and find that it is there, which is the rule, takes twice as long as to update it.
+# just now. To insert and find that it is there, which is the rule, takes twice as long as to update it. Whoever
+# writes from elsewhere, as a restored dump does, has another search path.
 TRIGGERS = """
-CREATE FUNCTION users_keep_standing() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION users_keep_standing() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         DELETE FROM user_standings WHERE id = OLD.id;

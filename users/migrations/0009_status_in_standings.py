@@ -1,5 +1,10 @@
+import time
+
 from django.contrib.postgres.operations import RemoveIndexConcurrently
-from django.db import migrations
+from django.db import OperationalError, migrations, transaction
+from psycopg.errors import LockNotAvailable
+
+PATIENCE_MILLISECONDS = 500
 
 # Of a batch and a change of one of its users the later waits for the earlier: what the trigger has written
 # stays, and what it finds it writes over. The lock holds off deletions, lest he stays here who is gone.
@@ -19,9 +24,22 @@ def copy(apps, schema_editor):
     last = ("00000000-0000-0000-0000-000000000000",)
     with schema_editor.connection.cursor() as cursor:
         while last:
-            cursor.execute(BATCH, last)
-            last = cursor.fetchone()
+            last = copy_batch(cursor, last)
         cursor.execute("ANALYZE user_standings")
+
+
+def copy_batch(cursor, last):
+    """Whoever changes one of these users and does not commit is waited for in pieces, lest others wait behind."""
+    while True:
+        try:
+            with transaction.atomic(cursor.db.alias):
+                cursor.execute(f"SET LOCAL lock_timeout = '{PATIENCE_MILLISECONDS}ms'")
+                cursor.execute(BATCH, last)
+                return cursor.fetchone()
+        except OperationalError as error:
+            if not isinstance(error.__cause__, LockNotAvailable):
+                raise
+            time.sleep(PATIENCE_MILLISECONDS / 1000)
 
 
 class Migration(migrations.Migration):
