@@ -14,7 +14,7 @@ from tests.fixtures import PASSWORD, FrontedHandler, People
 from tests.together import PATIENCE, together
 from users import wiring
 from users.api import observation, plain_reads
-from users.application.commands import BlockUser, ChangePassword, ChangeRoles, RenameUser
+from users.application.commands import BlockUser, ChangePassword, ChangeRoles, RenameUser, UserCommands
 from users.infrastructure import tokens
 from users_domain.value_objects import COMMAND_LINE, Actor
 
@@ -237,3 +237,34 @@ def test_lines_do_not_wait_long_for_one_that_takes_long(
 ) -> None:
     monkeypatch.setattr(observation, "LATEST_SECONDS", 0)
     assert lines_beside_one_that_takes_long(desk, 3, monkeypatch, caplog) >= 2
+
+
+def test_the_line_of_a_read_does_not_wait_for_a_command(
+    desk: Desk, people: People, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which may wait for a row that somebody holds."""
+    people.staff("admin")
+    bob, admin = people.user("Bob"), people.log_in("Admin")
+    admin.client.handler = desk.handler
+    for _ in range(2):  # the first answer is copied
+        admin("POST", f"/users/{bob}/block", {"reason": "spam"})
+        admin("POST", f"/users/{bob}/unblock")
+    real, come, go = UserCommands.block, threading.Event(), threading.Event()
+
+    def waiting(*asked: Any) -> Any:
+        come.set()
+        assert go.wait(PATIENCE)
+        return real(*asked)
+
+    def read() -> int:
+        assert come.wait(PATIENCE)
+        caplog.clear()
+        desk.reads()
+        found = lines(caplog)
+        go.set()
+        return found
+
+    monkeypatch.setattr(UserCommands, "block", waiting)
+    blocked, found = together([lambda: admin("POST", f"/users/{bob}/block", {"reason": "spam"}), read])
+    assert blocked.status_code == 200
+    assert found == 1

@@ -7,6 +7,7 @@ is Django's to answer (docs/adr/0012-a-front-for-reads.md)."""
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -73,7 +74,9 @@ class Front:
         """None where Django has to."""
         started = time.perf_counter()
         request_id = wanted_id(environ) or str(uuid7())
-        self._under_way.append(None)
+        lines_wait = not desk.carries_out  # who may wait long for a row, keeps nobody's line waiting
+        if lines_wait:
+            self._under_way.append(None)
         try:
             answered = self._answered(desk, environ, asked, request_id)
             if answered is None:
@@ -86,7 +89,8 @@ class Front:
             observe_later(Observed(answer.exchange, request_id, time.time(), seconds, seconds, query_seconds))
             return answer.body
         finally:
-            self._under_way.pop()
+            if lines_wait:
+                self._under_way.pop()
             if not self._under_way:  # whoever is the last to go
                 settle()
 
@@ -104,4 +108,5 @@ class Front:
             return None
         finally:
             if self._connections_are_pooled:
-                connection.close()
+                with suppress(DatabaseError, InterfaceError):  # what was done is done
+                    connection.close()

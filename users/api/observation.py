@@ -51,7 +51,7 @@ def observe(observed: Observed) -> None:
 
 def observe_later(observed: Observed) -> None:
     """As `observe`, for whoever sees to it that `settle` follows: many at once cost far less than each by
-    itself. No line waits for long, whoever is under way."""
+    itself. The first that comes after a while takes along all that wait."""
     _later.append(observed)
     with suppress(IndexError):  # others settle too
         if len(_later) >= MOST_LATER or observed.at - _later[0].at > LATEST_SECONDS:

@@ -55,7 +55,7 @@ def standing_of(turn: Turn | None) -> Headers:
 
 def take_in(environ: Environ) -> bytes:
     """The body, as far as it is looked at, which is a byte more than it may be long. Whoever comes next reads
-    the same."""
+    the same. The server has to end it where it ends, as ours does."""
     body: bytes = environ["wsgi.input"].read(settings.MAX_BODY_BYTES + 1)
     environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     return body
