@@ -216,18 +216,25 @@ def test_whom_nobody_has_put_yet_the_hook_puts_itself(lab, redis):
     assert put == [views, views]
 
 
-def test_whoever_has_published_his_own_leaves_the_others_to_a_thread_that_nobody_waits_for(lab, redis):
-    hook, real, publishers = CacheThenEvents(pytest.fail, lab.relay), lab.relay._rounds, []
+def publishers_while_others_come(lab, until):
+    """The threads that publish, one for each round; during each somebody leaves a wish, until there were so
+    many rounds."""
+    real, publishers = lab.relay._rounds, []
 
-    def somebody_comes_meanwhile(deadline):
+    def others_come_meanwhile(deadline):
         publishers.append(threading.get_ident())
         sent = real(deadline)
-        if len(publishers) < 3:
+        if len(publishers) < until:
             rows(1)
             lab.relay._wanted.set()
         return sent
 
-    lab.relay._rounds = somebody_comes_meanwhile
+    lab.relay._rounds = others_come_meanwhile
+    return publishers
+
+
+def test_whoever_has_published_his_own_leaves_the_others_to_a_thread_that_nobody_waits_for(lab, redis):
+    hook, publishers = CacheThenEvents(pytest.fail, lab.relay), publishers_while_others_come(lab, 3)
     events = rows(1)
     hook([UserView(str(events[0].user_id), 1, 1, b"{}")])
 
@@ -239,19 +246,9 @@ def test_whoever_has_published_his_own_leaves_the_others_to_a_thread_that_nobody
 
 def test_whose_event_another_process_has_published_publishes_no_longer_for_others(lab, redis):
     """Nor is what they want forgotten."""
-    hook, real, publishers = CacheThenEvents(lambda views: None, lab.relay), lab.relay._rounds, []
+    hook, publishers = CacheThenEvents(lambda views: None, lab.relay), publishers_while_others_come(lab, 10)
     events = rows(1)
     Lab().relay.drain(seconds=PATIENCE)
-
-    def others_come_meanwhile(deadline):
-        publishers.append(threading.get_ident())
-        sent = real(deadline)
-        if len(publishers) < 10:
-            rows(1)
-            lab.relay._wanted.set()
-        return sent
-
-    lab.relay._rounds = others_come_meanwhile
     hook([UserView(str(events[0].user_id), 1, 1, b"{}")])
 
     eventually(lambda: published_to(redis) == list(range(1, 11)))
