@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from tests.builders import a_user
 from tests.fakes import InMemoryPasswordHashes, InMemoryUserRepository
 from tests.fixtures import PASSWORD
+from tests.system_crypt import needs_system_crypt
 from tests.together import PATIENCE
 from users.application.credentials import LogIn
 from users.application.errors import InvalidCredentials, Unavailable
@@ -298,7 +299,7 @@ def test_a_wrong_password_for_a_cheap_hash_takes_the_usual_time(hasher, foreign,
     assert pauses == []
 
 
-@pytest.mark.skipif(blowfish.system_hash() is None, reason="this system has no faster way")
+@needs_system_crypt
 @pytest.mark.parametrize("name", ["$2a$", "$2y$"])
 def test_an_older_name_of_bcrypt_is_not_computed_in_another_way_than_nobodys(
     hasher, foreign, monkeypatch, name

@@ -10,10 +10,10 @@ from itertools import pairwise
 import bcrypt
 import pytest
 
+from tests.system_crypt import needs_system_crypt
 from users.infrastructure.passwords import blowfish
 from users.infrastructure.passwords.blowfish import hashpw, system_hash
 
-needs_system = pytest.mark.skipif(system_hash() is None, reason="this system has no such function")
 SALT = b"$2b$04$abcdefghijklmnopqrstuu"
 
 
@@ -23,7 +23,7 @@ def passwords(number: int) -> list[bytes]:
     return [chance.randbytes(length % 73).replace(b"\0", b"\xff") for length in range(number)]
 
 
-@needs_system
+@needs_system_crypt
 def test_both_say_the_same() -> None:
     system = system_hash()
     assert system
@@ -32,7 +32,7 @@ def test_both_say_the_same() -> None:
         assert system(password, salt) == bcrypt.hashpw(password, salt) == hashpw(password, salt)
 
 
-@needs_system
+@needs_system_crypt
 @pytest.mark.parametrize("name", [b"2a", b"2y"])
 def test_they_do_of_its_older_names_too_and_each_takes_the_faster_way(
     monkeypatch: pytest.MonkeyPatch, name: bytes
@@ -45,14 +45,14 @@ def test_they_do_of_its_older_names_too_and_each_takes_the_faster_way(
     assert list(map(hashpw, words, expected)) == expected
 
 
-@needs_system
+@needs_system_crypt
 def test_a_hash_is_as_good_as_a_salt() -> None:
     kept = bcrypt.hashpw(b"correct horse", SALT)
     assert hashpw(b"correct horse", kept) == kept
     assert hashpw(b"correct horsf", kept) != kept
 
 
-@needs_system
+@needs_system_crypt
 def test_many_at_once_do_not_meet() -> None:
     words = passwords(300)
     with ThreadPoolExecutor(8) as threads:
@@ -60,7 +60,7 @@ def test_many_at_once_do_not_meet() -> None:
     assert found == [bcrypt.hashpw(word, SALT) for word in words]
 
 
-@needs_system
+@needs_system_crypt
 def test_others_go_on_meanwhile() -> None:
     """It does not hold the interpreter's lock: nobody else stands still for as long as it takes."""
     assert any(longest_stop() < 0.2 for _ in range(10))
