@@ -13,11 +13,10 @@ from django.db import close_old_connections
 from rest_framework.serializers import Serializer
 from structlog.contextvars import bound_contextvars
 
-from users.api.authentication import RECOGNISED, Caller, look_up, named_user, recognise, shown_token
+from users.api.authentication import Caller, look_up, shown_token
 from users.api.blank_forms import fill_in
 from users.api.observation import transport_of
 from users.api.parsers import parse_strictly
-from users.api.permissions import require
 from users.api.plain_requests import (
     NOTHING,
     OK,
@@ -25,8 +24,8 @@ from users.api.plain_requests import (
     Copied,
     Copies,
     Environ,
+    admit,
     is_plain,
-    standing_of,
     take_in,
 )
 from users.api.user_commands import BLOCKING, command_fields
@@ -86,17 +85,14 @@ class Commands:
             return None
         close_old_connections()  # as Django does before each request
         with bound_contextvars(request_id=request_id):
-            recognised = environ[RECOGNISED] = recognise(look_up(raw, command.named))
-            caller = recognised.caller
-            standing = standing_of(recognised.turn)
-            require(command.operation, caller, command.named)
-            if named_user(command.named, caller.id) is None:
+            admitted = admit(environ, look_up(raw, command.named), command.operation, command.named)
+            if admitted is None:
                 return None
+            caller = admitted.caller
             asked = Asked(command.content, command.named, caller, environ.get("HTTP_IF_MATCH"))
             view = BLOCKING[command.operation](asked)
-            return Answered(
-                copied.answer(view.version, view.json, environ=environ, caller_id=caller.id), standing
-            )
+            answer = copied.answer(view.version, view.json, environ=environ, caller_id=caller.id)
+            return Answered(answer, admitted.standing)
 
     def _copied(self, command: Command) -> Copied | None:
         return self._copies.of(command.transport, command.operation, OK)

@@ -14,18 +14,10 @@ from django.core.signals import setting_changed
 from structlog.contextvars import bound_contextvars
 
 from users import wiring
-from users.api.authentication import (
-    RECOGNISED,
-    Shown,
-    give_up,
-    look_up,
-    named_user,
-    recognise,
-    shown_token,
-)
+from users.api.authentication import Shown, give_up, look_up, shown_token
 from users.api.conditions import etag, has_tag
 from users.api.observation import transport_of
-from users.api.permissions import is_allowed, require
+from users.api.permissions import is_allowed
 from users.api.plain_requests import (
     NOT_PLAIN,
     NOTHING,
@@ -35,6 +27,7 @@ from users.api.plain_requests import (
     Copies,
     Environ,
     Headers,
+    admit,
     is_plain,
     standing_of,
 )
@@ -88,13 +81,10 @@ may_read = partial(is_allowed, OPERATION)
 
 def judge(environ: Environ, shown: Shown, named: str) -> Found | None:
     """None where nobody is named. Raises what the parts raise."""
-    recognised = environ[RECOGNISED] = recognise(shown)
-    caller = recognised.caller
-    standing = standing_of(recognised.turn)
-    require(OPERATION, caller, named)
-    target = named_user(named, caller.id)
-    if target is None:
+    admitted = admit(environ, shown, OPERATION, named)
+    if admitted is None:
         return None
+    caller, target, standing = admitted
     view = wiring.service().queries.get(target, seen=caller.seen.get(target))
     is_known = has_tag(environ.get("HTTP_IF_NONE_MATCH", ""), etag(view.version))
     return Found(view, NOT_MODIFIED if is_known else OK, caller.id, standing)

@@ -9,9 +9,11 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from django.urls import resolve
 
+from users.api.authentication import RECOGNISED, Caller, Shown, named_user, recognise
 from users.api.conditions import etag
 from users.api.limits import limit_headers
 from users.api.observation import Exchange
+from users.api.permissions import require
 from users.api.request_metrics import Figures, Kind
 from users.application.limits import noted_standings
 from users.infrastructure.rate_limits import Turn
@@ -42,6 +44,24 @@ def _is_served(host: str, allowed: tuple[str, ...]) -> bool:
     """As Django decides it."""
     domain, _ = split_domain_port(host)
     return bool(domain) and validate_host(domain, allowed)
+
+
+class Admitted(NamedTuple):
+    """Who calls, whom he names, and where he stands with his limit."""
+
+    caller: Caller
+    target: str
+    standing: Headers
+
+
+def admit(environ: Environ, shown: Shown, operation: str, named: str) -> Admitted | None:
+    """None where nobody is named. Raises what the parts raise."""
+    recognised = environ[RECOGNISED] = recognise(shown)
+    caller = recognised.caller
+    standing = standing_of(recognised.turn)
+    require(operation, caller, named)
+    target = named_user(named, caller.id)
+    return None if target is None else Admitted(caller, target, standing)
 
 
 def standing_of(turn: Turn | None) -> Headers:
