@@ -68,7 +68,8 @@ class Front:
         if copying := desk.copying(environ, asked, start_response):
             return self._django(environ, copying)
         body = self._answer(desk, environ, asked, start_response)
-        return self._django(environ, start_response) if body is None else (body,)
+        # A list, which granian sends at once: whatever else it takes for a stream, and closes.
+        return self._django(environ, start_response) if body is None else [body]
 
     def _answer(self, desk: Desk, environ: Environ, asked: Any, start_response: Any) -> bytes | None:
         """None where Django has to."""
