@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import orjson
 import pytest
 import structlog
 from django.core import signing
@@ -43,7 +44,7 @@ def test_each_kind_of_secret_is_found_whoever_logs_it(people: People, anyone: Ap
         assert leaks.found() != [], kind
         structlog.get_logger("users.anything").warning("said", what=text)
         assert leaks.found() != [], kind
-        request_log.write([request_log.Line({"route": text}, "r-1", at=0)])
+        request_log.write([request_log.Line(orjson.dumps({"route": text}), "r-1", at=0, seconds=0)])
         assert leaks.found() != [], kind
         try:
             raise RuntimeError(text)

@@ -1,13 +1,13 @@
 """What a request adds to django-prometheus' metrics. Its own middlewares look every counter up by its labels
 for every request, which takes longer than many a request; here they are looked up once."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from django_prometheus.middleware import Metrics
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
-from users.infrastructure.metrics import Add, Addition, add_up, observed, sum_up
+from users.infrastructure.metrics import add, observe_all
 
 _metrics: Any = Metrics.get_instance()  # type: ignore[no-untyped-call]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH"})
@@ -42,43 +42,38 @@ class Figures(NamedTuple):
 class _Counted(NamedTuple):
     """The counters that one kind of request adds to, and how long each took."""
 
-    counters: tuple[Add, ...]
+    counters: tuple[Counter, ...]
     seconds: Histogram
 
 
 _kept: dict[Kind, _Counted] = {}
 
 
-def count(timed: Iterable[tuple[Figures | None, float, float]]) -> None:
+def count(timed: Collection[tuple[Figures | None, float, float]]) -> None:
     """Requests, whoever has answered them, each with how long it took: with all middleware, and in the views.
     Many at once cost little more than one: what one of them adds to, the others mostly add to as well."""
-    sums: dict[Add, float] = {}
-    alike: dict[Figures | None, int] = {}
-    for figures, seconds, view_seconds in timed:
-        alike[figures] = alike.get(figures, 0) + 1
-        sum_up(sums, observed(_metrics.requests_latency_before, seconds))
+    add(_metrics.requests_total, len(timed))
+    add(_metrics.responses_total, len(timed))
+    observe_all(_metrics.requests_latency_before, [seconds for _, seconds, _ in timed])
+    alike: dict[Kind, list[tuple[Figures, float]]] = {}
+    for figures, _, view_seconds in timed:
         if figures is not None:
-            sum_up(sums, observed(_counters_of(figures.kind).seconds, view_seconds))
-    for figures, times in alike.items():
-        sum_up(sums, _additions(figures), times)
-    add_up(sums)
+            alike.setdefault(figures.kind, []).append((figures, view_seconds))
+    for kind, those in alike.items():
+        _count_alike(_counters_of(kind), those)
 
 
-def _additions(figures: Figures | None) -> Iterable[Addition]:
-    """All but the times."""
-    yield _in_all_requests, 1
-    yield _in_all_responses, 1
-    if figures is None:
-        return
-    for add in _counters_of(figures.kind).counters:
-        yield add, 1
-    yield from observed(_metrics.requests_body_bytes, figures.request_bytes)
-    if figures.response_bytes is None:
-        yield _metrics.responses_streaming._value.inc, 1
-    else:
-        yield from observed(_metrics.responses_body_bytes, figures.response_bytes)
-    if figures.ajax:
-        yield _metrics.requests_ajax._value.inc, 1
+def _count_alike(counted: _Counted, those: Collection[tuple[Figures, float]]) -> None:
+    for counter in counted.counters:
+        add(counter, len(those))
+    observe_all(counted.seconds, [seconds for _, seconds in those])
+    observe_all(_metrics.requests_body_bytes, [figures.request_bytes for figures, _ in those])
+    sizes = [figures.response_bytes for figures, _ in those if figures.response_bytes is not None]
+    observe_all(_metrics.responses_body_bytes, sizes)
+    if len(sizes) < len(those):
+        add(_metrics.responses_streaming, len(those) - len(sizes))
+    if by_ajax := sum(figures.ajax for figures, _ in those):
+        add(_metrics.requests_ajax, by_ajax)
 
 
 def _counters_of(kind: Kind) -> _Counted:
@@ -101,13 +96,13 @@ def known_method(method: str) -> str:
 def _counted(kind: Kind) -> _Counted:
     view, method = kind.view or _UNNAMED, known_method(kind.method)
     seconds = _metrics.requests_latency_by_view_method.labels(view, method)
-    counted = _Counted(tuple(counter._value.inc for counter in _counters(kind, view, method)), seconds)
+    counted = _Counted(tuple(_counters(kind, view, method)), seconds)
     if len(_kept) < MAX_KEPT and kind.method == method:
         _kept[kind] = counted
     return counted
 
 
-def _counters(kind: Kind, view: str, method: str) -> Iterable[Any]:
+def _counters(kind: Kind, view: str, method: str) -> Iterable[Counter]:
     yield _metrics.requests_by_method.labels(method)
     yield _metrics.requests_by_transport.labels(kind.transport)
     if kind.viewed:
@@ -118,7 +113,3 @@ def _counters(kind: Kind, view: str, method: str) -> Iterable[Any]:
     yield _metrics.responses_by_status_view_method.labels(str(kind.status), view, method)
     if kind.charset is not None:
         yield _metrics.responses_by_charset.labels(kind.charset)
-
-
-_in_all_requests: Add = _metrics.requests_total._value.inc
-_in_all_responses: Add = _metrics.responses_total._value.inc
