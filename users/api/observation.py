@@ -72,9 +72,12 @@ def observe_later(observed: Observed) -> None:
     """As `observe`, for whoever sees to it that `settle` follows: many at once cost far less than each by
     itself. The first that comes after a while takes along all that wait."""
     _later.append(observed)
-    with suppress(IndexError):  # others settle too
-        if len(_later) >= MOST_LATER or observed.at - _later[0].at > LATEST_SECONDS:
-            settle()
+    try:
+        first = _later[0]
+    except IndexError:  # others settle too
+        return
+    if len(_later) >= MOST_LATER or observed.at - first.at > LATEST_SECONDS:
+        settle()
 
 
 def settle() -> None:

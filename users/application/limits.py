@@ -96,8 +96,9 @@ class Limits:
 
     def claims(self, keys: Mapping[str, str], *, told: bool = True) -> list[Claim]:
         """For those of the policies that are on."""
-        policies = ((self._policies[name], key) for name, key in keys.items())
-        return [Claim(policy, key, told=told) for policy, key in policies if policy]
+        return [
+            Claim(policy, key, told=told) for name, key in keys.items() if (policy := self._policies[name])
+        ]
 
     def enforce(self, claims: Sequence[Claim]) -> None:
         """Raises RateLimited."""

@@ -163,10 +163,13 @@ class RedisUserCache:
     def _peeked(self, ask: Ask, user_ids: Sequence[str], along: Companion | None) -> dict[str, UserView]:
         keys = [EPOCH, *map(_entry_key, user_ids)]
         epoch, *entries = along.fetch(ask, keys) if along else ask("MGET", *keys)
+        if not epoch:
+            return {}
+        beginning = epoch + b" "
         return {
             user_id: view
             for user_id, entry in zip(user_ids, entries, strict=True)
-            if entry and epoch and entry.startswith(epoch + b" ") and (view := _view(user_id, entry))
+            if entry and entry.startswith(beginning) and (view := _view(user_id, entry))
         }
 
     def peek_and_get(
