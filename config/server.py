@@ -118,22 +118,12 @@ def load_in_worker(server: int, target: str) -> Callable[..., Any]:
     # What was inherited is the server's handler: a worker told to stop while it loads would ignore it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     processes.end_with(server, ORPHAN_SECONDS)
-    wake_politely()
     application = load_target(target)
     # What is loaded by now stays. To look through all of it at each full collection of garbage takes a tenth
     # of a second, for which all threads stand still: the slowest percent of requests waited for it.
     gc.collect()
     gc.freeze()
     return application
-
-
-def wake_politely() -> None:
-    """On Linux, for this process and the threads that it starts: whoever wakes up waits until whoever runs
-    lets go (SCHED_BATCH, sched(7)), unless somebody has chosen otherwise. A thread that has heard from Redis
-    would else push aside the very one that holds the interpreter, only to wait for it."""
-    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def serve(target: str = APPLICATION) -> int:
