@@ -127,7 +127,7 @@ def test_a_request_is_one_line_of_json(people: People, admin: Api, log: Log) -> 
     admin("POST", f"/users/{ann}/block", {"reason": "spam"}, x_request_id="block-1")
     (line,) = log.of("request")[before:]
     assert set(line) == REQUEST_LINE
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", line["timestamp"])
     assert line["duration_ms"] > 0
     told = {name: line[name] for name in REQUEST_LINE - {"timestamp", "duration_ms"}}
     assert told == {

@@ -91,7 +91,7 @@ def settle() -> None:
 
 
 def _keep(many: Sequence[Observed]) -> None:
-    request_log.write([Line(one.exchange.line, one.request_id, one.at, one.seconds) for one in many])
+    request_log.write(Line(one.exchange.line, one.request_id, one.at, one.seconds) for one in many)
     request_metrics.count([(one.exchange.figures, one.seconds, one.view_seconds) for one in many])
     metrics.count_hits([one.query_seconds for one in many if one.query_seconds is not None])
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import select
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO, TypeGuard
@@ -70,7 +70,7 @@ def line_of(record: RequestRecord) -> str:
 
 class Line(NamedTuple):
     """What there is to say of one request, which was over `at` this Unix time. `common` is what every request
-    like it says: an object in JSON."""
+    like it says: an object in JSON, and not an empty one."""
 
     common: bytes
     request_id: str
@@ -78,8 +78,8 @@ class Line(NamedTuple):
     seconds: float
 
 
-def write(lines: Sequence[Line]) -> None:
-    """Each in one piece, where LOG_LEVEL lets requests through."""
+def write(lines: Iterable[Line]) -> None:
+    """Each in one piece, where LOG_LEVEL lets requests through; else they are not even made."""
     if not _logger.isEnabledFor(logging.INFO):
         return
     if _writes_alone(logging.root.handlers):

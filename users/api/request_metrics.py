@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from django_prometheus.middleware import Metrics
 from prometheus_client import Counter, Histogram
 
-from users.infrastructure.metrics import add, observe_all
+from users.infrastructure.metrics import count_up, observe_all
 
 _metrics: Any = Metrics.get_instance()  # type: ignore[no-untyped-call]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH"})
@@ -52,28 +52,31 @@ _kept: dict[Kind, _Counted] = {}
 def count(timed: Collection[tuple[Figures | None, float, float]]) -> None:
     """Requests, whoever has answered them, each with how long it took: with all middleware, and in the views.
     Many at once cost little more than one: what one of them adds to, the others mostly add to as well."""
-    add(_metrics.requests_total, len(timed))
-    add(_metrics.responses_total, len(timed))
-    observe_all(_metrics.requests_latency_before, [seconds for _, seconds, _ in timed])
     alike: dict[Kind, list[tuple[Figures, float]]] = {}
     for figures, _, view_seconds in timed:
         if figures is not None:
             alike.setdefault(figures.kind, []).append((figures, view_seconds))
-    for kind, those in alike.items():
-        _count_alike(_counters_of(kind), those)
+    by_counters = [
+        (_counters_of(kind), those) for kind, those in alike.items()
+    ]  # all are there, or none counts
+    count_up(_metrics.requests_total, len(timed))
+    count_up(_metrics.responses_total, len(timed))
+    observe_all(_metrics.requests_latency_before, [seconds for _, seconds, _ in timed])
+    for counted, those in by_counters:
+        _count_alike(counted, those)
 
 
 def _count_alike(counted: _Counted, those: Collection[tuple[Figures, float]]) -> None:
     for counter in counted.counters:
-        add(counter, len(those))
+        count_up(counter, len(those))
     observe_all(counted.seconds, [seconds for _, seconds in those])
     observe_all(_metrics.requests_body_bytes, [figures.request_bytes for figures, _ in those])
     sizes = [figures.response_bytes for figures, _ in those if figures.response_bytes is not None]
     observe_all(_metrics.responses_body_bytes, sizes)
     if len(sizes) < len(those):
-        add(_metrics.responses_streaming, len(those) - len(sizes))
+        count_up(_metrics.responses_streaming, len(those) - len(sizes))
     if by_ajax := sum(figures.ajax for figures, _ in those):
-        add(_metrics.requests_ajax, by_ajax)
+        count_up(_metrics.requests_ajax, by_ajax)
 
 
 def _counters_of(kind: Kind) -> _Counted:

@@ -139,7 +139,7 @@ def count_hits(seconds: Collection[float]) -> None:
     `measure_query` and `note_cache` count of each."""
     if seconds:
         observe_all(_query_seconds("get"), seconds)
-        add(_cache_requests("hit"), len(seconds))
+        count_up(_cache_requests("hit"), len(seconds))
 
 
 def count_published(envelopes: Iterable[Mapping[str, Any]]) -> None:
@@ -165,7 +165,7 @@ def observe_all(histogram: Histogram, amounts: Iterable[float]) -> None:
         _add(histogram._sum.inc, sum(ordered))
 
 
-def add(counter: Counter, times: int) -> None:
+def count_up(counter: Counter, times: int) -> None:
     """As `inc`; a counter that cannot be kept stops neither the others nor us."""
     _add(counter._value.inc, times)
 
