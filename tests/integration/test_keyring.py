@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -514,12 +514,20 @@ def test_processes_believe_each_other_while_keys_change_under_way(
             refused.extend(kid_of(token) for keys in processes if not believes(keys, token))
             rounds[number] += 1
 
-    def two_rounds_later() -> None:
-        """Every token of before has been read."""
-        aim = [done + 2 for done in rounds]
-        while any(done < wanted for done, wanted in zip(rounds, aim, strict=True)):
+    def follows(keys: WatchedKeys) -> bool:
+        """Asking waits for nobody, so one that is just being read again is still that of before."""
+        return list(keys.ring().by_kid) == [key.kid for key in folder.read()]
+
+    def patiently(done: Callable[[], bool]) -> None:
+        while not done():
             assert not any(worker.done() for worker in workers)
             time.sleep(0.001)
+
+    def all_have_followed() -> None:
+        """And every token of before has been read, as it would have been in the waits of a rotation."""
+        patiently(lambda: all(map(follows, processes)))
+        before = list(rounds)
+        patiently(lambda: all(now > then for now, then in zip(rounds, before, strict=True)))
 
     with ThreadPoolExecutor(3) as pool:
         workers = [pool.submit(work, number) for number in range(3)]
@@ -530,7 +538,7 @@ def test_processes_believe_each_other_while_keys_change_under_way(
                     assert step is not None
                     assert step.act is act
                     clock.now += timedelta(days=1)
-                    two_rounds_later()
+                    all_have_followed()
         finally:
             stop.set()
     assert refused == []
