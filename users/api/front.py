@@ -5,9 +5,9 @@ carries besides was copied from Django's (`plain_requests`). Whatever is not pla
 is Django's to answer (docs/adr/0012-a-front-for-reads.md)."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from threading import get_ident
 from typing import Any, Protocol
 
 import structlog
@@ -23,6 +23,7 @@ from users.api.observation import STARTED, Observed, observe_later, settle
 from users.api.plain_commands import Commands
 from users.api.plain_reads import Reads
 from users.api.plain_requests import Answered, Copies, Environ
+from users.api.reserve import LastAnswer, Reserve
 from users.application.errors import ApplicationError
 from users_domain.errors import DomainError
 
@@ -55,29 +56,34 @@ class Front:
     def __init__(self, django: Application) -> None:
         self._django = django
         self._copies = Copies()
+        self.reserve = Reserve()
         self._reads = Reads(self._copies)
         self._desks: dict[str, Desk] = {"GET": self._reads, "POST": Commands(self._copies)}
-        self._under_way: deque[None] = deque()
+        self._under_way: dict[int, float] = {}  # reads, by thread, and when each began
         self._connections_are_pooled = bool(settings.DATABASE_POOL_SIZE)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         desk = self._desks.get(environ["REQUEST_METHOD"])
         asked = desk.asked(environ) if desk else None
         if desk is None or asked is None:
-            return self._django(environ, start_response)
+            return self._by_django(environ, start_response)
         if copying := desk.copying(environ, asked, start_response):
-            return self._django(environ, copying)
-        body = self._answer(desk, environ, asked, start_response)
-        # A list, which granian sends at once: whatever else it takes for a stream, and closes.
-        return self._django(environ, start_response) if body is None else [body]
+            return self._by_django(environ, copying)
+        return self._answer(desk, environ, asked, start_response) or self._by_django(environ, start_response)
 
-    def _answer(self, desk: Desk, environ: Environ, asked: Any, start_response: Any) -> bytes | None:
-        """None where Django has to."""
-        started = time.perf_counter()
+    def _by_django(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        self.reserve.call()
+        return self._django(environ, start_response)
+
+    def _answer(self, desk: Desk, environ: Environ, asked: Any, start_response: Any) -> list[bytes] | None:
+        """None where Django has to. A list, which granian sends at once: whatever else it takes for a stream,
+        and closes."""
+        started, thread = time.perf_counter(), get_ident()
         request_id = wanted_id(environ) or str(uuid7())
-        lines_wait = not desk.carries_out  # who may wait long for a row, keeps nobody's line waiting
-        if lines_wait:
-            self._under_way.append(None)
+        if desk.carries_out:  # who may wait long for a row, keeps nobody's line waiting
+            self.reserve.call()
+        else:
+            self._under_way[thread] = started
         try:
             answered = self._answered(desk, environ, asked, request_id)
             if answered is None:
@@ -88,12 +94,14 @@ class Front:
             start_response(answer.status, [*answer.headers, *standing, ("X-Request-ID", request_id)])
             seconds = time.perf_counter() - started
             observe_later(Observed(answer.exchange, request_id, time.time(), seconds, seconds, query_seconds))
-            return answer.body
         finally:
-            if lines_wait:
-                self._under_way.pop()
+            self._under_way.pop(thread, None)
             if not self._under_way:  # whoever is the last to go
                 settle()
+        can_rest = not desk.carries_out and self.reserve.can_spare(
+            seconds, remembered=query_seconds is not None, others=self._under_way
+        )
+        return LastAnswer(answer.body, self.reserve) if can_rest else [answer.body]
 
     def _answered(self, desk: Desk, environ: Environ, asked: Any, request_id: str) -> Answered | None:
         try:
