@@ -1,7 +1,7 @@
 """Statements that are prepared: on which connection, and what becomes of one that is lost."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -208,3 +208,32 @@ def test_others_go_on_while_a_statement_waits_to_be_prepared(database):
         return prepared.rows("SELECT 17 FROM users WHERE version > %s", [0])
 
     assert together([migrate, read]) == [None, []]
+
+
+@pytest.fixture
+def among_many(people: People) -> Iterator[str]:
+    """Ann, and three thousand like her, as PostgreSQL knows."""
+    ann = people.user("Ann")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO users SELECT another.* FROM users, generate_series(1, 3000) AS place, "
+            "json_populate_record(users, json_build_object("
+            "'id', gen_random_uuid(), 'email', place || '@example.com')) AS another"
+        )
+        cursor.execute("ANALYZE users")
+        yield ann
+        cursor.execute("DELETE FROM users")
+        cursor.execute("ANALYZE users")
+
+
+def test_reading_one_user_is_planned_a_few_times_and_never_again(among_many: str) -> None:
+    """As it would be for an array of one: what PostgreSQL expects of any array costs more than to plan."""
+    for _ in range(20):
+        assert DatabaseReads().view(among_many)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE %s",
+            ["SELECT id, email, % FROM users WHERE id = %"],
+        )
+        ((generic, custom),) = cursor.fetchall()
+    assert generic >= 15 > custom
