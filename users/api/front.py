@@ -57,9 +57,9 @@ class Front:
         self._django = django
         self._copies = Copies()
         self.reserve = Reserve()
-        self._reads = Reads(self._copies)
+        self._reads = Reads(self._copies, self.reserve)
         self._desks: dict[str, Desk] = {"GET": self._reads, "POST": Commands(self._copies)}
-        self._under_way: dict[int, float] = {}  # reads, by thread, and when each began
+        self._under_way: set[int] = set()  # the threads that read
         self._connections_are_pooled = bool(settings.DATABASE_POOL_SIZE)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -83,7 +83,7 @@ class Front:
         if desk.carries_out:  # who may wait long for a row, keeps nobody's line waiting
             self.reserve.call()
         else:
-            self._under_way[thread] = started
+            self._under_way.add(thread)
         try:
             answered = self._answered(desk, environ, asked, request_id)
             if answered is None:
@@ -95,13 +95,14 @@ class Front:
             seconds = time.perf_counter() - started
             observe_later(Observed(answer.exchange, request_id, time.time(), seconds, seconds, query_seconds))
         finally:
-            self._under_way.pop(thread, None)
+            self._under_way.discard(thread)
             if not self._under_way:  # whoever is the last to go
                 settle()
-        can_rest = not desk.carries_out and self.reserve.can_spare(
-            seconds, remembered=query_seconds is not None, others=self._under_way
-        )
-        return LastAnswer(answer.body, self.reserve) if can_rest else [answer.body]
+        is_from_memory = query_seconds is not None
+        can_rest = is_from_memory and self.reserve.can_spare(others=len(self._under_way))
+        if can_rest and environ.get("SERVER_SOFTWARE") == "Granian":
+            return LastAnswer(answer.body, self.reserve)
+        return [answer.body]
 
     def _answered(self, desk: Desk, environ: Environ, asked: Any, request_id: str) -> Answered | None:
         try:

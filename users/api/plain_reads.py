@@ -6,7 +6,7 @@ that say the parts which the view asks too. It remembers what was answered, to w
 the parts need not be asked the very same again."""
 
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from users.api.plain_requests import (
     is_plain,
     standing_of,
 )
+from users.api.reserve import Reserve
 from users.application.representation import UserView
 from users.infrastructure.tokens import Bearer
 
@@ -118,8 +119,9 @@ class Reads:
 
     carries_out = False
 
-    def __init__(self, copies: Copies) -> None:
+    def __init__(self, copies: Copies, reserve: Reserve) -> None:
         self._copies = copies
+        self._reserve = reserve
         self._known: dict[Question, Known] = {}
         setting_changed.connect(self._forget)  # sent by tests alone
 
@@ -148,7 +150,7 @@ class Reads:
         if known and known.holds(shown):
             return Answered(known.answer, standing_of(shown.turn), time.perf_counter() - asked)
         try:
-            with bound_contextvars(request_id=request_id):
+            with bound_contextvars(request_id=request_id), self._place_of(shown):
                 found = judge(environ, shown, read.named)
         except Exception:
             give_up(shown)
@@ -158,6 +160,11 @@ class Reads:
         answer = self._put_together(environ, read, found)
         self._remember(read, shown, found, answer)
         return Answered(answer, found.standing)
+
+    def _place_of(self, shown: Shown) -> AbstractContextManager[None]:
+        """In which others work when somebody has to be looked for in PostgreSQL."""
+        is_in_the_cache = shown.bearer.user_id in shown.cached and not shown.missed
+        return nullcontext() if is_in_the_cache else self._reserve.away()
 
     def _put_together(self, environ: Environ, read: Read, found: Found) -> Answer:
         copied = self._copies.of(str(read.question[0]), OPERATION, found.status)

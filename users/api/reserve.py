@@ -1,50 +1,71 @@
-"""Threads that reads can do without.
+"""Threads that cached reads can do without.
 
-Python runs one thread at a time. A few keep it at work on reads, one going on while others wait for Redis or
-PostgreSQL; more only push each other aside, which slows all down, the slowest most of all. How many there
-are is decided by those who wait long: for a hash, a row, news. So whoever has answered a read as one of too
-many rests, until one of the others is about to be away (docs/adr/0012-a-front-for-reads.md)."""
+Python runs one thread at a time. A few keep it at work on reads from the cache, one going on while others
+wait for Redis; more only push each other aside, which slows all down, the slowest most of all. How many there
+are is decided by those who wait long: for PostgreSQL, a hash, a row, news. So whoever has answered from the
+cache as one of too many rests, until one of the others is about to be away
+(docs/adr/0012-a-front-for-reads.md)."""
 
-import math
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock, get_ident
 
-WORK_SECONDS = 50e-6
-"""Of what a read takes at the least; the rest of it is waiting, in which others can go on."""
-HANDING_OVER = 2
-"""So many more: the server's part of each request, and one who is just being woken up."""
+FEW = 3
+"""Keep the interpreter at work where Redis is near."""
+BUSY = 0.97
+"""Of a processor's time: with less, one more could be at work."""
+LOOK_SECONDS = 0.05
 FORGETTING = 1.0001
-"""By each read, so that the shortest of many thousands ago no longer counts."""
-STUCK_SECONDS = 0.05
-"""After which a read is waiting for something, not for its turn."""
+"""By each cached read, so that what was lately counts, and not what was many thousands ago."""
 REST_SECONDS = (0.5, 1.5)
 """Between these, should nobody call: so some are always about to be back, and never all at once."""
 
 
 class Reserve:
     def __init__(self) -> None:
-        self.resting: deque[threading.Lock] = deque()
-        self._shortest = {True: math.inf, False: math.inf}
+        self.resting: deque[Lock] = deque()
+        self._away: set[int] = set()
+        self._most_away = 0.0
+        self._more = 0
+        self._looked_at, self._worked = time.perf_counter(), time.process_time()
 
-    def can_spare(self, seconds: float, *, remembered: bool, others: Mapping[int, float]) -> bool:
-        """Whoever has answered a read within `seconds`, as it was answered before or anew. `others`: when
-        those reads have begun, by `time.perf_counter`, that are still under way. Who began long ago is stuck,
-        and does not count."""
-        # The shortest of lately: nobody was in its way.
-        shortest = self._shortest[remembered] = min(seconds, self._shortest[remembered] * FORGETTING)
-        enough = HANDING_OVER + math.ceil(shortest / WORK_SECONDS)
-        if len(others) < enough:
-            return False
-        stuck = time.perf_counter() - STUCK_SECONDS
-        return sum(began > stuck for began in list(others.values())) >= enough
+    def can_spare(self, *, others: int) -> bool:
+        """Whoever has answered from the cache, while so many other reads are under way."""
+        if time.perf_counter() - self._looked_at > LOOK_SECONDS:
+            self._look(others)
+        self._most_away = most_away = max(len(self._away), self._most_away / FORGETTING)
+        return others >= FEW + self._more + round(most_away)
+
+    def _look(self, others: int) -> None:
+        """Where the processor has time to spare, all may be waiting, as for a Redis that is far off."""
+        now, worked = time.perf_counter(), time.process_time()
+        if worked - self._worked < BUSY * (now - self._looked_at):
+            self._more = min(self._more + 1, others)
+            self.call()
+        else:
+            self._more = max(self._more - 1, 0)
+        self._looked_at, self._worked = now, worked
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """For a read that waits for PostgreSQL: as many as do so at once, lately, are there besides those at
+        work."""
+        thread = get_ident()
+        self._away.add(thread)
+        if len(self._away) > round(self._most_away):
+            self._most_away = len(self._away)
+            self.call()
+        try:
+            yield
+        finally:
+            self._away.discard(thread)
 
     def rest(self) -> None:
         """Until called, or for a while."""
-        bell = threading.Lock()
+        bell = Lock()
         bell.acquire()
         self.resting.append(bell)
         if not bell.acquire(timeout=random.uniform(*REST_SECONDS)):  # noqa: S311 - no secret
@@ -53,13 +74,13 @@ class Reserve:
 
     def call(self) -> None:
         """One of those who rest, in place of a caller who may be away for long."""
-        if self.resting:
-            with suppress(IndexError):  # somebody else was quicker
-                self.resting.pop().release()
+        with suppress(IndexError):
+            self.resting.pop().release()
 
 
 class LastAnswer(list[bytes]):
-    """After which its thread rests: once the server has sent it, and lets go of it."""
+    """After which its thread rests, as soon as the server lets go of it. With granian that is when it was
+    sent; gunicorn, for one, then has its connection still to see to."""
 
     def __init__(self, body: bytes, reserve: Reserve) -> None:
         super().__init__((body,))
