@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from redis import Redis as RedisClient
 
 from tests.e2e.both_ways import ask
 from tests.fixtures import FrontedHandler, People
 from tests.together import PATIENCE, eventually
 from users.api import plain_reads, reserve
-from users.api.reserve import Reserve
+from users.api.reserve import FEW, GRANIAN, Reserve
 from users.infrastructure.reads import DatabaseReads
 
-CROWD, FEW = 6, 3
+CROWD = 8
 SPAM = b'{"reason": "spam"}'
 
 
@@ -75,7 +76,7 @@ class Crowd:
 def crowd(people: People, monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[Crowd]:
     monkeypatch.setattr(reserve, "LOOK_SECONDS", PATIENCE)  # whatever else the machine does
     monkeypatch.setattr(reserve, "REST_SECONDS", (3 * PATIENCE, 3 * PATIENCE))
-    crowd = Crowd(people, getattr(request, "param", "Granian"))
+    crowd = Crowd(people, getattr(request, "param", GRANIAN))
     crowd.gather(monkeypatch)
     yield crowd
     crowd.disperse()
@@ -113,10 +114,14 @@ def test_one_is_back_for_a_read_that_fails_in_front(crowd: Crowd) -> None:
     eventually(lambda: crowd.resting() == crowd.alive() == CROWD - FEW - 1)
 
 
+@pytest.mark.parametrize("known_before", [True, False], ids=["known before", "unknown"])
 def test_one_is_back_while_a_read_waits_for_postgresql(
-    crowd: Crowd, people: People, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, people: People, redis: RedisClient, monkeypatch: pytest.MonkeyPatch, known_before: bool
 ) -> None:
-    bob = people.user("Bob")
+    whom = people.user("Bob")
+    if known_before:
+        whom = crowd.ann
+        redis.delete(f"user:{{{whom}}}")
     seen: list[int] = []
     view = DatabaseReads.view
 
@@ -126,7 +131,7 @@ def test_one_is_back_while_a_read_waits_for_postgresql(
         return view(reads, user_id)
 
     monkeypatch.setattr(DatabaseReads, "view", waiting)
-    assert crowd.ask("GET", f"/users/{bob}") == 200
+    assert crowd.ask("GET", f"/users/{whom}") == 200
     assert not crowd.handler.asked_django
     assert seen == [CROWD - FEW - 1]
 
@@ -140,7 +145,7 @@ def test_nobody_is_called_for_a_read_from_the_cache(crowd: Crowd) -> None:
 def test_only_who_has_answered_from_what_is_remembered_rests(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = Crowd(people, "Granian")
+    alone = Crowd(people, GRANIAN)
     rested: list[str] = []
     monkeypatch.setattr(Reserve, "can_spare", lambda _, *, others: True)
     monkeypatch.setattr(Reserve, "rest", lambda _: rested.append("rested"))

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from granian.wsgi import _callback_wrapper
 
 from tests.together import PATIENCE, eventually
 from users.api import reserve
-from users.api.reserve import FEW, LOOK_SECONDS, REST_SECONDS, LastAnswer, Reserve
+from users.api.reserve import FEW, GRANIAN, LOOK_SECONDS, REST_SECONDS, LastAnswer, Reserve
+from users.infrastructure.passwords.bulkhead import HASHING
 
 
 class Clock:
@@ -87,6 +89,23 @@ def test_there_are_never_more_wanted_than_there_are(ours: Reserve, clock: Clock)
     for _ in range(20):
         look(ours, clock, share=0.1, others=5)
     assert enough(ours) == FEW + 5
+    look(ours, clock, share=0.1, others=0)  # a pause takes nothing of it away
+    assert enough(ours) == FEW + 5
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="macOS cannot tell threads apart")
+def test_hashes_are_no_work_of_the_interpreters(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "pthread_getcpuclockid", lambda ident: ident)
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda ident: clock.worked / 2 if ident == hashing.ident else 0
+    )
+    end = threading.Event()
+    hashing = threading.Thread(target=end.wait, args=[PATIENCE], name=f"{HASHING}_0", daemon=True)
+    hashing.start()
+    ours = Reserve()
+    look(ours, clock, share=1.0)
+    end.set()
+    assert enough(ours) == FEW + 1
 
 
 def test_it_is_looked_after_a_while_only(ours: Reserve, clock: Clock) -> None:
@@ -206,6 +225,10 @@ def test_granian_sends_an_answer_before_its_thread_rests() -> None:
             done.append(f"sent {body.decode()}")
 
     ours = Ours()
-    serve = _callback_wrapper(lambda environ, start: LastAnswer(b"{}", ours), {})
-    serve(Protocol(), {})
+
+    def application(environ: dict[str, Any], start: object) -> list[bytes]:
+        assert environ["SERVER_SOFTWARE"] == GRANIAN
+        return LastAnswer(b"{}", ours)
+
+    _callback_wrapper(application, {})(Protocol(), {})
     assert done == ["sent {}", "rested"]

@@ -23,7 +23,7 @@ from users.api.observation import STARTED, Observed, observe_later, settle
 from users.api.plain_commands import Commands
 from users.api.plain_reads import Reads
 from users.api.plain_requests import Answered, Copies, Environ
-from users.api.reserve import LastAnswer, Reserve
+from users.api.reserve import GRANIAN, LastAnswer, Reserve
 from users.application.errors import ApplicationError
 from users_domain.errors import DomainError
 
@@ -64,15 +64,19 @@ class Front:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         desk = self._desks.get(environ["REQUEST_METHOD"])
+        if desk is not self._reads:
+            self.reserve.call()  # before a body is taken in, which may be long in coming
         asked = desk.asked(environ) if desk else None
         if desk is None or asked is None:
-            return self._by_django(environ, start_response)
+            return self._by_django(desk, environ, start_response)
         if copying := desk.copying(environ, asked, start_response):
-            return self._by_django(environ, copying)
-        return self._answer(desk, environ, asked, start_response) or self._by_django(environ, start_response)
+            return self._by_django(desk, environ, copying)
+        body = self._answer(desk, environ, asked, start_response)
+        return body or self._by_django(desk, environ, start_response)
 
-    def _by_django(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        self.reserve.call()
+    def _by_django(self, desk: Desk | None, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if desk is self._reads:
+            self.reserve.call()
         return self._django(environ, start_response)
 
     def _answer(self, desk: Desk, environ: Environ, asked: Any, start_response: Any) -> list[bytes] | None:
@@ -80,9 +84,7 @@ class Front:
         and closes."""
         started, thread = time.perf_counter(), get_ident()
         request_id = wanted_id(environ) or str(uuid7())
-        if desk.carries_out:  # who may wait long for a row, keeps nobody's line waiting
-            self.reserve.call()
-        else:
+        if not desk.carries_out:  # who may wait long for a row, keeps nobody's line waiting
             self._under_way.add(thread)
         try:
             answered = self._answered(desk, environ, asked, request_id)
@@ -98,9 +100,8 @@ class Front:
             self._under_way.discard(thread)
             if not self._under_way:  # whoever is the last to go
                 settle()
-        is_from_memory = query_seconds is not None
-        can_rest = is_from_memory and self.reserve.can_spare(others=len(self._under_way))
-        if can_rest and environ.get("SERVER_SOFTWARE") == "Granian":
+        may_rest = query_seconds is not None and environ.get("SERVER_SOFTWARE") == GRANIAN
+        if may_rest and self.reserve.can_spare(others=len(self._under_way)):
             return LastAnswer(answer.body, self.reserve)
         return [answer.body]
 

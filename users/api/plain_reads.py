@@ -150,7 +150,7 @@ class Reads:
         if known and known.holds(shown):
             return Answered(known.answer, standing_of(shown.turn), time.perf_counter() - asked)
         try:
-            with bound_contextvars(request_id=request_id), self._place_of(shown):
+            with bound_contextvars(request_id=request_id), self._place_of(shown, read.known):
                 found = judge(environ, shown, read.named)
         except Exception:
             give_up(shown)
@@ -161,9 +161,10 @@ class Reads:
         self._remember(read, shown, found, answer)
         return Answered(answer, found.standing)
 
-    def _place_of(self, shown: Shown) -> AbstractContextManager[None]:
+    def _place_of(self, shown: Shown, known: Known | None) -> AbstractContextManager[None]:
         """In which others work when somebody has to be looked for in PostgreSQL."""
-        is_in_the_cache = shown.bearer.user_id in shown.cached and not shown.missed
+        about = known.cached.keys() if known else {shown.bearer.user_id}
+        is_in_the_cache = about <= shown.cached.keys() and not shown.missed
         return nullcontext() if is_in_the_cache else self._reserve.away()
 
     def _put_together(self, environ: Environ, read: Read, found: Found) -> Answer:

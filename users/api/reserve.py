@@ -7,16 +7,22 @@ cache as one of too many rests, until one of the others is about to be away
 (docs/adr/0012-a-front-for-reads.md)."""
 
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock, get_ident
 
+from users.infrastructure.passwords.bulkhead import HASHING
+
+GRANIAN = "Granian"
+"""As it calls itself. It lets go of what it was answered when that is sent; gunicorn, for one, has its
+connection still to see to."""
 FEW = 3
 """Keep the interpreter at work where Redis is near."""
 BUSY = 0.97
-"""Of a processor's time: with less, one more could be at work."""
+"""Of a processor's time: with less, whatever the reason, one more is at work."""
 LOOK_SECONDS = 0.05
 FORGETTING = 1.0001
 """By each cached read, so that what was lately counts, and not what was many thousands ago."""
@@ -30,7 +36,7 @@ class Reserve:
         self._away: set[int] = set()
         self._most_away = 0.0
         self._more = 0
-        self._looked_at, self._worked = time.perf_counter(), time.process_time()
+        self._looked_at, self._worked = time.perf_counter(), _worked()
 
     def can_spare(self, *, others: int) -> bool:
         """Whoever has answered from the cache, while so many other reads are under way."""
@@ -41,13 +47,13 @@ class Reserve:
 
     def _look(self, others: int) -> None:
         """Where the processor has time to spare, all may be waiting, as for a Redis that is far off."""
-        now, worked = time.perf_counter(), time.process_time()
-        if worked - self._worked < BUSY * (now - self._looked_at):
-            self._more = min(self._more + 1, others)
-            self.call()
-        else:
+        since, self._looked_at = self._looked_at, time.perf_counter()
+        before, self._worked = self._worked, _worked()
+        if self._worked - before >= BUSY * (self._looked_at - since):
             self._more = max(self._more - 1, 0)
-        self._looked_at, self._worked = now, worked
+        elif self._more < others:
+            self._more += 1
+            self.call()
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -78,9 +84,16 @@ class Reserve:
             self.resting.pop().release()
 
 
+def _worked() -> float:
+    """Seconds of processors that this process had, but for hashes, for which nobody needs the interpreter."""
+    if not hasattr(time, "pthread_getcpuclockid"):  # macOS
+        return time.process_time()
+    hashing = (it.ident for it in threading.enumerate() if it.name.startswith(HASHING) and it.ident)
+    return time.process_time() - sum(map(time.clock_gettime, map(time.pthread_getcpuclockid, hashing)))
+
+
 class LastAnswer(list[bytes]):
-    """After which its thread rests, as soon as the server lets go of it. With granian that is when it was
-    sent; gunicorn, for one, then has its connection still to see to."""
+    """After which its thread rests, as soon as the server lets go of it."""
 
     def __init__(self, body: bytes, reserve: Reserve) -> None:
         super().__init__((body,))

@@ -16,6 +16,8 @@ from users.application.errors import Unavailable
 
 Result = TypeVar("Result")
 
+HASHING = "hashing"
+"""How the names of its threads begin."""
 RETRY_WHEN_FULL, RETRY_AFTER_WAITING = 2, 5
 """Seconds until another try makes sense."""
 LONGEST_SECONDS = 30
@@ -44,7 +46,7 @@ class Bulkhead:
         self._room = concurrency + queue
         self._places = concurrency
         self._turns: deque[threading.Event] = deque()
-        self._threads = ThreadPoolExecutor(concurrency, "hashing", partial(lower_priority, niceness))
+        self._threads = ThreadPoolExecutor(concurrency, HASHING, partial(lower_priority, niceness))
 
     @contextmanager
     def room(self) -> Iterator[None]:
