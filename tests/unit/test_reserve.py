@@ -1,6 +1,7 @@
 """Which threads of reads rest, and what has them back."""
 
 import random
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from granian.wsgi import _callback_wrapper
 
 from tests.together import PATIENCE, eventually
 from users.api import reserve
-from users.api.reserve import FEW, GRANIAN, LOOK_SECONDS, REST_SECONDS, LastAnswer, Reserve
+from users.api.reserve import FEW, GRANIAN, LOOK_SECONDS, REST_SECONDS, LastAnswer, Reserve, worked_by
 from users.infrastructure.passwords.bulkhead import HASHING
 
 
@@ -33,6 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(time, "process_time", lambda: clock.worked)
+    monkeypatch.setattr(reserve, "worked_by", lambda _: 0.0)
     return clock
 
 
@@ -93,12 +95,8 @@ def test_there_are_never_more_wanted_than_there_are(ours: Reserve, clock: Clock)
     assert enough(ours) == FEW + 5
 
 
-@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="macOS cannot tell threads apart")
 def test_hashes_are_no_work_of_the_interpreters(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "pthread_getcpuclockid", lambda ident: ident)
-    monkeypatch.setattr(
-        time, "clock_gettime", lambda ident: clock.worked / 2 if ident == hashing.ident else 0
-    )
+    monkeypatch.setattr(reserve, "worked_by", lambda it: clock.worked / 2 if it == hashing.native_id else 0.0)
     end = threading.Event()
     hashing = threading.Thread(target=end.wait, args=[PATIENCE], name=f"{HASHING}_0", daemon=True)
     hashing.start()
@@ -106,6 +104,20 @@ def test_hashes_are_no_work_of_the_interpreters(clock: Clock, monkeypatch: pytes
     look(ours, clock, share=1.0)
     end.set()
     assert enough(ours) == FEW + 1
+
+
+def test_what_a_thread_has_worked_is_what_the_system_says_of_it() -> None:
+    before = time.thread_time()
+    told = worked_by(threading.get_native_id())
+    assert before <= told <= time.thread_time() if sys.platform == "linux" else told == 0
+
+
+def test_a_thread_that_has_ended_has_worked_nothing() -> None:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    assert thread.native_id
+    eventually(lambda: worked_by(thread.native_id or 0) == 0)
 
 
 def test_it_is_looked_after_a_while_only(ours: Reserve, clock: Clock) -> None:

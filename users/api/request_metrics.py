@@ -56,9 +56,8 @@ def count(timed: Collection[tuple[Figures | None, float, float]]) -> None:
     for figures, _, view_seconds in timed:
         if figures is not None:
             alike.setdefault(figures.kind, []).append((figures, view_seconds))
-    by_counters = [
-        (_counters_of(kind), those) for kind, those in alike.items()
-    ]  # all are there, or none counts
+    # All are there before any counts.
+    by_counters = [(_counters_of(kind), those) for kind, those in alike.items()]
     count_up(_metrics.requests_total, len(timed))
     count_up(_metrics.responses_total, len(timed))
     observe_all(_metrics.requests_latency_before, [seconds for _, seconds, _ in timed])

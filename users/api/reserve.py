@@ -7,6 +7,7 @@ cache as one of too many rests, until one of the others is about to be away
 (docs/adr/0012-a-front-for-reads.md)."""
 
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +27,8 @@ BUSY = 0.97
 LOOK_SECONDS = 0.05
 FORGETTING = 1.0001
 """By each cached read, so that what was lately counts, and not what was many thousands ago."""
+_CLOCK_OF_A_THREAD = 0b110
+"""Linux, posix-timers.h: CPUCLOCK_PERTHREAD_MASK and CPUCLOCK_SCHED."""
 REST_SECONDS = (0.5, 1.5)
 """Between these, should nobody call: so some are always about to be back, and never all at once."""
 
@@ -86,10 +89,18 @@ class Reserve:
 
 def _worked() -> float:
     """Seconds of processors that this process had, but for hashes, for which nobody needs the interpreter."""
-    if not hasattr(time, "pthread_getcpuclockid"):  # macOS
-        return time.process_time()
-    hashing = (it.ident for it in threading.enumerate() if it.name.startswith(HASHING) and it.ident)
-    return time.process_time() - sum(map(time.clock_gettime, map(time.pthread_getcpuclockid, hashing)))
+    hashing = [thread.native_id for thread in threading.enumerate() if thread.name.startswith(HASHING)]
+    return time.process_time() - sum(worked_by(thread) for thread in hashing if thread)
+
+
+def worked_by(native_id: int) -> float:
+    """The seconds of a thread; 0 for one that has just ended, and where no thread can be told from others.
+    `time.pthread_getcpuclockid` names the same clock, but may crash when the thread has ended."""
+    if sys.platform != "linux":
+        return 0.0
+    with suppress(OSError):
+        return time.clock_gettime(~native_id << 3 | _CLOCK_OF_A_THREAD)
+    return 0.0
 
 
 class LastAnswer(list[bytes]):
